@@ -239,9 +239,8 @@ fn twenty_clients_switch_one_by_one_while_the_hub_is_killed() {
         [hub.control, hub.data]
     };
     // A restarted hub listens on the same ports.
-    let args = [format!("--control-addr={}", addrs[0]), format!("--data-addr={}", addrs[1])];
-    let args: Vec<_> = args.iter().map(String::as_str).collect();
-    hub.lock().unwrap().set_args(&args);
+    let [of_control, of_data] = addrs.map(|addr| addr.to_string());
+    hub.lock().unwrap().set_args(&["--control-addr", &of_control, "--data-addr", &of_data]);
     let (is_over, answered, switched) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let refused = Mutex::new(Vec::new());
     std::thread::scope(|threads| {

@@ -553,6 +553,11 @@ impl<W: Wire> Engine<W> {
                 self.sockets.recount(id);
             }
         }
+        for id in self.service.streams().take_ended() {
+            let Some(socket) = self.sockets.get(id) else { continue };
+            socket.http.end_stream(self.awake);
+            socket.mark_dirty(id, &mut self.dirty);
+        }
     }
 
     /// The uncommitted commands as a batch to append, unless there are none or the journal still has the previous

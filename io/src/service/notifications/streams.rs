@@ -64,6 +64,8 @@ pub struct Streams {
     /// By connection.
     streams: BTreeMap<u64, Stream>,
     sendouts: Vec<Sendout>,
+    /// Connections whose streams ended while their clients were there.
+    ended: Vec<u64>,
     /// When counters are sent next; `None` without a subscriber.
     counters_at: Option<Timestamp>,
     dropped_total: u64,
@@ -141,6 +143,18 @@ impl Streams {
             self.counters_at = None;
         }
         was_open
+    }
+
+    /// Closes a stream whose client is still there, and has to be told ([`Streams::take_ended`]).
+    pub fn end(&mut self, connection: u64) {
+        if self.close(connection) {
+            self.ended.push(connection);
+        }
+    }
+
+    /// Removes and returns the connections whose streams end now.
+    pub fn take_ended(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Closes and counts the stream of a client that reads too slowly. `false` if the connection had none.

@@ -309,7 +309,8 @@ impl Service {
         let streams: Vec<_> =
             self.token_streams.iter().filter(|(_, used)| is_over(**used)).map(|(id, _)| *id).collect();
         for connection in streams {
-            self.close_stream(connection);
+            self.token_streams.remove(&connection);
+            self.streams().end(connection);
         }
     }
 }
