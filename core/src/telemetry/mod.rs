@@ -367,6 +367,9 @@ impl Telemetry {
             | Audit::AttestationAccepted { .. }
             | Audit::NodeNormal { .. }
             | Audit::NodeCleared { .. }
+            | Audit::PolicyAdded { .. }
+            | Audit::PolicyActivated { .. }
+            | Audit::PolicyTampered { .. }
             | Audit::NodeRegistered { .. }
             | Audit::NodeOnline { .. }
             | Audit::NodeStale { .. }

@@ -78,6 +78,9 @@
 //! drain a deadline=5000 reason=update, resume a, remove_node a           -> done | refused WHY
 //! accept a build=b2 cap=h2 forced                       what a node attests becomes its baseline -> done | refused WHY
 //! quarantine a for=60000 reason=odd, clear_node a       -> done | refused WHY
+//! add_policy {"version":2,"default":"allow"}            -> policy 2 | policy 2 again | refused WHY
+//! activate 2 HASH expect=1                              HASH is that of its canonical form
+//!                                                       -> active 2 previous=1 | refused WHY
 //! ```
 //! `final` means not retryable. A result without `mark` has that of its content, so a repeated line is a result that is sent
 //! twice; `id:7` is a mark of a result's id alone, as earlier builds wrote it.

@@ -208,6 +208,8 @@ impl<'a> Both<'a> {
             | Command::Accept(_)
             | Command::Quarantine(_)
             | Command::ClearNode(_)
+            | Command::AddPolicy(_)
+            | Command::ActivatePolicy(_)
             | Command::Heartbeat(_)
             | Command::Tick
             | Command::AdoptRules(_)
