@@ -240,28 +240,30 @@ fn case(at: At, rule_ids: &RuleIds) -> Result<Case, PolicyError> {
     })?;
     Ok(Case {
         name: members.required("name", |at| at.text(GLOB_CHARS_MAX))?,
-        request: members.required("request", request)?,
+        request: members.required("request", |at| request(at, None))?,
         expect: members.required("expect", |at| at.word())?,
         rule,
     })
 }
 
-fn request(at: At) -> Result<CaseRequest, PolicyError> {
+/// A request; without roles it has those of `default` at its origin, if there is a default.
+pub(super) fn request(at: At, default: Option<&TokenRoles>) -> Result<CaseRequest, PolicyError> {
     let members = at.object(&REQUEST)?;
-    if members.has("role") == members.has("roles") {
+    let (has_role, has_roles) = (members.has("role"), members.has("roles"));
+    if has_role && has_roles || (!has_role && !has_roles && default.is_none()) {
         return Err(at.error("must have either role or roles"));
     }
     let role = members.optional("role", |at| at.word::<Role>())?;
-    let roles = members.optional("roles", |at| at.list(Role::ALL.len(), |at| at.word()))?.unwrap_or_default();
+    let roles = members.optional("roles", |at| at.list(Role::ALL.len(), |at| at.word()))?;
     let text = |name| members.optional(name, |at| name_at(at).map(|name| name.to_string()));
+    let origin = members.required("origin", |at| {
+        at.one_of([("local", Origin::Loopback), ("lan", Origin::LocalNetwork), ("any", Origin::Anywhere)].into_iter())
+    })?;
+    let listed = roles.map(Roles::from_iter).or(role.map(|role| Roles::from_iter([role])));
     Ok(CaseRequest {
         operation: members.required("operation", |at| at.word())?,
-        roles: roles.into_iter().chain(role).collect(),
-        origin: members.required("origin", |at| {
-            at.one_of(
-                [("local", Origin::Loopback), ("lan", Origin::LocalNetwork), ("any", Origin::Anywhere)].into_iter(),
-            )
-        })?,
+        roles: listed.or(default.map(|default| default.at(origin))).unwrap_or(Roles::EMPTY),
+        origin,
         zone: text("zone")?,
         capabilities: members.optional("capabilities", |at| at.list(GLOBS_MAX, name_at))?.unwrap_or_default(),
         kind: text("kind")?,

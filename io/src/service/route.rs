@@ -6,7 +6,7 @@
 
 use super::path;
 use super::plane::Plane;
-use super::{health, jobs, kinds, leases, letters, metrics, nodes, notifications, orphans, results, weights};
+use super::{health, jobs, kinds, leases, letters, metrics, nodes, notifications, orphans, policies, results, weights};
 use crate::http::Method;
 
 /// A route of a resource. Each resource's module defines its paths, their methods and their labels.
@@ -18,6 +18,8 @@ pub enum Route<'a> {
     Metrics,
     /// Of the control plane.
     Nodes(nodes::Route<'a>),
+    /// Of the control plane.
+    Policies(policies::Route<'a>),
     /// Of the control plane.
     Notifications(notifications::Route),
     /// Of the data plane.
@@ -93,6 +95,7 @@ impl Route<'_> {
             Route::Health(route) => route.name(),
             Route::Metrics => "metrics",
             Route::Nodes(route) => route.name(),
+            Route::Policies(route) => route.name(),
             Route::Notifications(route) => route.name(),
             Route::Jobs(route) => route.name(),
             Route::Leases(route) => route.name(),
@@ -123,6 +126,7 @@ impl Route<'_> {
             Route::Jobs(route) => route.is_read(),
             Route::Results(route) => route.is_read(),
             Route::Nodes(route) => matches!(route, nodes::Route::One(_) | nodes::Route::Policies),
+            Route::Policies(route) => !matches!(route, policies::Route::Explain),
             Route::Kinds(_) | Route::Letters(_) | Route::Orphans(_) | Route::Weights(_) => true,
             // What the hub is like now, durable or not.
             Route::Health(_) | Route::Metrics | Route::Notifications(_) | Route::Leases(_) | Route::Unserved => false,
@@ -135,6 +139,7 @@ impl Route<'_> {
         match self {
             Route::Health(_) | Route::Metrics | Route::Notifications(_) | Route::Unserved => false,
             Route::Nodes(nodes::Route::Registry | nodes::Route::Policies) => false,
+            Route::Policies(policies::Route::Explain) => false,
             _ => !is_read,
         }
     }
@@ -145,6 +150,7 @@ impl Route<'_> {
             Route::Health(route) => route.methods(),
             Route::Metrics => "GET, HEAD",
             Route::Nodes(route) => route.methods(),
+            Route::Policies(route) => route.methods(),
             Route::Notifications(route) => route.methods(),
             Route::Jobs(route) => route.methods(),
             Route::Leases(route) => route.methods(),
@@ -176,7 +182,9 @@ fn belongs(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
     };
     let of_control = || {
         let notifications = || notifications::Route::find(path).map(Route::Notifications);
-        Some((Some(Plane::Control), nodes::Route::find(path).map(Route::Nodes).or_else(notifications)?))
+        let policies = || policies::Route::find(path).map(Route::Policies);
+        let route = nodes::Route::find(path).map(Route::Nodes).or_else(policies).or_else(notifications)?;
+        Some((Some(Plane::Control), route))
     };
     let of_data = || {
         let jobs = jobs::Route::find(path).map(Route::Jobs);
@@ -217,7 +225,11 @@ mod tests {
             (Plane::Control, "/api/admin/policies", Route::Nodes(nodes::Route::Policies)),
             (Plane::Control, "/api/admin/policies/clear", Route::Nodes(nodes::Route::ClearPolicy)),
             (Plane::Control, "/api/nodes/x/rekey", Route::Unserved),
-            (Plane::Control, "/api/policies", Route::Unserved),
+            (Plane::Control, "/api/policies", Route::Policies(policies::Route::List)),
+            (Plane::Control, "/api/policies/2", Route::Policies(policies::Route::One("2"))),
+            (Plane::Control, "/api/policies/2/activate", Route::Policies(policies::Route::Activate("2"))),
+            (Plane::Control, "/api/policies/explain", Route::Policies(policies::Route::Explain)),
+            (Plane::Control, "/api/policies/2/shadow", Route::Unserved),
             (Plane::Control, "/", Route::Unserved),
             (Plane::Data, "/mesh/submit_request", Route::Jobs(jobs::Route::SubmitOne)),
             (Plane::Data, "/mesh/pull_requests", Route::Leases(leases::Route::Pull(None))),

@@ -70,13 +70,13 @@ impl Service {
 }
 
 /// The members of an act's body, which may be absent.
-pub(super) fn fields_of<'a>(request: &'a Request, known: &[&str]) -> Result<Fields<'a>, Problem> {
+pub(in crate::service) fn fields_of<'a>(request: &'a Request, known: &[&str]) -> Result<Fields<'a>, Problem> {
     let body: &[u8] = if request.body().is_empty() { b"{}" } else { request.body() };
     Fields::parse_strict(body, known)
 }
 
 /// Refuses what is for the hub's own machine only.
-pub(super) fn require_local(caller: &Caller) -> Result<(), Problem> {
+pub(in crate::service) fn require_local(caller: &Caller) -> Result<(), Problem> {
     match Origin::of(caller.ip) {
         Origin::Loopback => Ok(()),
         _ => Err(Problem::admin_local_only()),
