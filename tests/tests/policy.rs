@@ -121,8 +121,8 @@ fn a_version_is_added_activated_and_taken_back_over_kill_9() {
     assert_eq!((&listed["active"], listed["policies"].as_array().unwrap().len()), (&json!(1), 2));
     let history: Vec<_> = listed["history"].as_array().unwrap().iter().map(|one| &one["version"]).collect();
     assert_eq!(history, [&json!(2), &json!(1)]);
+    until("the audit lines", || hub.audit("POLICY_ACTIVATED").len() == 2);
     let noted: Vec<_> = hub.audit("POLICY_ACTIVATED").iter().map(|line| line["details"].clone()).collect();
-    assert_eq!(noted.len(), 2);
     assert_eq!(
         (&noted[0]["version"], &noted[0]["previous"], &noted[0]["by"]),
         (&json!(2), &json!(1), &json!("shared_token"))
@@ -211,4 +211,61 @@ fn policies_are_added_and_activated_from_the_hub_s_own_machine_only() {
     far.post("/api/policies", &no_gpu(2)).refused(403, "admin_local_only");
     far.post("/api/policies/1/activate", &json!({})).refused(403, "admin_local_only");
     assert_eq!(far.get("/api/policies").ok()["active"], 1);
+}
+
+#[test]
+fn a_start_adds_the_files_that_are_new_and_serves_on_where_one_was_tampered_with() {
+    let mut hub = Hub::start();
+    let policies = hub.folder().join("policies");
+    fs::create_dir(&policies).unwrap();
+    let path = policies.join("policy_v2.json");
+    fs::write(&path, no_gpu(2).to_string()).unwrap();
+    fs::write(policies.join("policy_v3.json"), "{").unwrap();
+    hub.stop();
+    hub.restart();
+    let listed = hub.control().get("/api/policies").ok();
+    assert_eq!((&listed["active"], listed["policies"].as_array().unwrap().len()), (&json!(1), 2), "added, not active");
+    assert_eq!(listed["policies"][1]["by"], "hub");
+    activate(&hub, 2, json!({})).ok();
+    let sha256 = hub.control().get("/api/registry").ok()["policy"]["sha256"].clone();
+    fs::write(&path, json!({"version": 2, "default": "allow"}).to_string()).unwrap();
+    hub.kill();
+    hub.restart();
+    let policy = hub.control().get("/api/registry").ok()["policy"].clone();
+    assert_eq!((&policy["version"], &policy["sha256"]), (&json!(2), &sha256), "from the journal");
+    until("the audit line", || !hub.audit("POLICY_TAMPERED").is_empty());
+    let tampered = hub.audit("POLICY_TAMPERED")[0]["details"].clone();
+    assert_eq!((&tampered["version"], &tampered["sha256_held"]), (&json!(2), &sha256));
+    fs::remove_dir_all(&policies).unwrap();
+    hub.kill();
+    hub.restart();
+    assert_eq!(hub.control().get("/api/registry").ok()["policy"]["version"], 2);
+}
+
+#[test]
+fn the_command_line_adds_compares_activates_and_explains() {
+    let hub = Hub::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(&folder, "next.json", &no_gpu(2));
+    let file = file.to_str().unwrap();
+    assert!(hub.run(&["policy", "add", file]).stdout.contains("policy 2 is added"));
+    assert!(hub.run(&["policy", "add", file]).stdout.contains("was there already"));
+    let listed = hub.run(&["policy", "list", "--json"]).document();
+    assert_eq!((&listed["active"], listed["policies"].as_array().unwrap().len()), (&json!(1), 2));
+    hub.run(&["policy", "activate", "2"]).is_refused(2, "--yes");
+    hub.run(&["policy", "activate", "2", "--yes", "--expect-active", "7"]).is_refused(1, "policy_not_active");
+    let activated = hub.run(&["policy", "activate", "2", "--yes"]);
+    assert_eq!(activated.code, Some(0), "{}", activated.stderr);
+    assert!(activated.stdout.contains("becomes denied") && activated.stdout.contains("policy 2 is active"));
+    let denied = hub.run(&["policy", "explain", "--operation", "submit", "--kind", "gpu_1", "--origin", "lan"]);
+    assert_eq!(denied.code, Some(1), "{}", denied.stderr);
+    assert!(denied.stdout.contains("denied by rule no-gpu of policy 2: the cards are away"), "{}", denied.stdout);
+    let kind = ["policy", "explain", "--operation", "submit", "--kind", "gpu_1", "--policy", "1"];
+    assert_eq!(hub.run(&kind).code, Some(0));
+    let document: Value = serde_json::from_str(&hub.run(&["policy", "show", "2", "--document"]).stdout).unwrap();
+    assert_eq!(document, no_gpu(2));
+    assert!(hub.run(&["policy", "show", "2"]).stdout.contains("sha256"));
+    assert_eq!(hub.run(&["policy", "activate", "1", "--yes", "--json"]).document()["previous"], 2);
+    let history = hub.run(&["policy", "history"]).stdout;
+    assert_eq!(history.lines().count(), 3, "{history}");
 }

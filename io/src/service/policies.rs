@@ -6,6 +6,7 @@ use super::problem::Problem;
 use super::{Answer, Caller, Service, body, reply, rules};
 use crate::http::{Method, Reply, Request};
 use crate::object::{Object, object};
+use crate::policy_files::PolicyFile;
 use sheratan_core::policy::limits::{DOCUMENT_BYTES_MAX, VERSION_MAX};
 use sheratan_core::policy::{CaseRequest, Decision, Policy, Snapshot};
 use sheratan_core::{ActivatePolicy, Calendar, Command, HeldPolicy, Hub, Node, Outcome, Payload, Timestamp};
@@ -71,6 +72,21 @@ impl Service {
             Route::List => self.show_policies(None),
             Route::One(version) => self.show_policies(Some(version)),
         }
+    }
+
+    /// Adds the documents that a start found, those that are not held; returns warnings, a line each. What is refused is
+    /// in the audit log too, and what is active stays so.
+    pub fn add_policies(&mut self, now: Timestamp, files: Vec<PolicyFile>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for PolicyFile { path, bytes, .. } in files {
+            let added = self.command(now, Command::AddPolicy(Payload::new(&bytes)));
+            let refused = match added.expect("the journal has not failed yet") {
+                Outcome::Refused(refusal) => self.problem_of_refusal(now, &refusal),
+                _ => continue,
+            };
+            warnings.push(format!("{}: {}", path.display(), refused.detail));
+        }
+        warnings
     }
 
     fn add_policy(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
