@@ -100,6 +100,8 @@ impl Chain {
             Outcome::KindSet { version } => [15, *version, 0, 0],
             Outcome::ActBegun { act, matched } => [16, (*act).into(), *matched, 0],
             Outcome::Parked { orphan, .. } => [17, *orphan, 0, 0],
+            Outcome::PolicyAdded { version, .. } => [18, *version, 0, 0],
+            Outcome::PolicyActivated { version, previous } => [19, *version, *previous, 0],
         };
         let mut words = [0; OUTCOME_WORDS + COUNT_WORDS];
         words[..OUTCOME_WORDS].copy_from_slice(&outcome_words);
@@ -195,6 +197,11 @@ mod tests {
             Outcome::ActBegun { act: 1, matched: 2 },
             Outcome::Parked { orphan: 1, is_duplicate: false },
             Outcome::Parked { orphan: 2, is_duplicate: false },
+            Outcome::PolicyAdded { version: 2, is_duplicate: false },
+            Outcome::PolicyAdded { version: 3, is_duplicate: false },
+            Outcome::PolicyActivated { version: 2, previous: 1 },
+            Outcome::PolicyActivated { version: 3, previous: 1 },
+            Outcome::PolicyActivated { version: 2, previous: 3 },
             completed(CompletedStatus::Acknowledged),
             completed(CompletedStatus::Final(FinalStatus::Completed)),
             completed(CompletedStatus::Final(FinalStatus::Dead)),

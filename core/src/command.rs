@@ -10,6 +10,7 @@ use crate::name::Name;
 use crate::name_set::NameSet;
 use crate::orphans::ParkResult;
 use crate::payload::Payload;
+use crate::policies::ActivatePolicy;
 use crate::queue::kind_rules::KindRules;
 use crate::rules::RulesVersion;
 use crate::salts::Salt;
@@ -83,6 +84,10 @@ pub enum Command {
     ClearNode(Name),
     /// What is to happen to the shared token.
     Tokens(Box<TokenOrder>),
+    /// An operator adds a policy, the whole document; or the hub, one that it found at a start.
+    AddPolicy(Payload),
+    /// An operator activates a policy.
+    ActivatePolicy(Box<ActivatePolicy>),
 }
 
 /// An operator accepts what a node attests.
@@ -427,6 +432,8 @@ impl Encoded for Command {
             Command::Quarantine(quarantine) => put(29, &|out| quarantine.encode(out)),
             Command::ClearNode(node) => put(30, &|out| node.encode(out)),
             Command::Tokens(order) => put(40, &|out| order.encode(out)),
+            Command::AddPolicy(document) => put(32, &|out| document.encode(out)),
+            Command::ActivatePolicy(activate) => put(33, &|out| activate.encode(out)),
         }
     }
 
@@ -463,6 +470,8 @@ impl Encoded for Command {
             29 => Command::Quarantine(Encoded::decode(from)?),
             30 => Command::ClearNode(Encoded::decode(from)?),
             40 => Command::Tokens(Encoded::decode(from)?),
+            32 => Command::AddPolicy(Encoded::decode(from)?),
+            33 => Command::ActivatePolicy(Encoded::decode(from)?),
             other => return Err(DecodeError::UnknownVariant("command", other.into())),
         })
     }
@@ -742,6 +751,15 @@ mod tests {
                 "1d01016e02010301",
             ),
             (Command::ClearNode(name("n")), "1e016e"),
+            (Command::AddPolicy(Payload::new(b"{}")), "20027b7d"),
+            (
+                Command::ActivatePolicy(Box::new(ActivatePolicy {
+                    version: 300,
+                    sha256: [7; 32],
+                    expect_active: Some(1),
+                })),
+                "2101ac020207",
+            ),
         ]
     }
 

@@ -6,12 +6,13 @@ use crate::envelope::Principal;
 use crate::ids::JobSeq;
 use crate::name::Name;
 use crate::outcome::{DropReason, FinalStatus};
+use crate::policy::AttestationStatus;
 use crate::queue::EndedJob;
 use crate::queue::job::EndReason;
 use crate::queue::kind_rules::KindRules;
 use crate::queue::letter_filter::LetterFilter;
 use crate::queue::waiter::WaiterId;
-use crate::registry::attestation::{AttestationStatus, Drift};
+use crate::registry::attestation::Drift;
 use crate::registry::node_state::StateReason;
 use crate::time::{Millis, Timestamp};
 use crate::tokens::TokenChange;
@@ -202,6 +203,17 @@ pub enum Audit {
     NodeCleared { node: Name, by: Principal },
     /// The shared token changed, or its rotation.
     TokenChanged { change: TokenChange, by: Principal },
+    /// A policy was added.
+    PolicyAdded { version: u64, sha256: [u8; 32], by: Principal },
+    /// A policy became active.
+    PolicyActivated { version: u64, sha256: [u8; 32], previous: u64, by: Principal },
+    /// A policy was to be added whose version is held with another content.
+    PolicyTampered {
+        version: u64,
+        /// That of the one that is held.
+        sha256: [u8; 32],
+        by: Principal,
+    },
     /// A node was seen for the first time.
     NodeRegistered { node: Name },
     /// A stale or dead node was seen again.

@@ -15,10 +15,10 @@ use crate::limits::EXPLAIN_NODES_MAX;
 use crate::name::Name;
 use crate::outcome::FinalStatus;
 
+use crate::policy::PolicyState;
 use crate::queue::job::{JobView, State};
 use crate::queue::kind_rules::Gate;
 use crate::registry::node::{Liveness, Node};
-use crate::registry::node_state::PolicyState;
 use crate::room;
 use crate::rules;
 use crate::time::{Timestamp, Utc};

@@ -28,6 +28,7 @@ mod name_set;
 mod orphans;
 mod outcome;
 mod payload;
+mod policies;
 pub mod policy;
 mod queue;
 mod registry;
@@ -68,6 +69,8 @@ pub use outcome::{
     Released, Submitted, Withheld,
 };
 pub use payload::Payload;
+pub use policies::{ActivatePolicy, Activation, HeldPolicy, Policies};
+pub use policy::{AttestationStatus, PolicyState};
 pub use queue::class::ClassKey;
 pub use queue::job::{EndReason, EndedJob, JobView, State};
 pub use queue::kind_rules::{Gate, KindRules, OnExhausted, OnLettersFull, Pause};
@@ -79,9 +82,9 @@ pub use queue::turns::WEIGHT_MAX;
 pub use queue::waiter::WaiterId;
 pub use queue::{Counts, Queue};
 pub use registry::Registry;
-pub use registry::attestation::{AttestationStatus, Attested, Change, Drift};
+pub use registry::attestation::{Attested, Change, Drift};
 pub use registry::node::{Drained, Liveness, Node};
-pub use registry::node_state::{NodeState, PolicyState, StateReason};
+pub use registry::node_state::{NodeState, StateReason};
 pub use rules::RulesVersion;
 pub use salts::Salt;
 pub use settings::Setting;

@@ -354,21 +354,21 @@ pub const ATTESTATION_BYTES: u64 = 448;
 /// Bytes of a change of a node's attestation in addition to its texts. Room grows by doubling.
 pub const ATTESTATION_CHANGE_BYTES: u64 = 96;
 
-/// How long a quarantine lasts that follows from an attestation: the first, one within [`QUARANTINE_HOUR_MS`] of another,
-/// and the third within [`QUARANTINE_DAY_MS`].
-pub const QUARANTINE_MS: [Millis; 3] =
-    [Millis::from_secs(10 * 60), Millis::from_secs(30 * 60), Millis::from_secs(120 * 60)];
+/// Within which a quarantine counts as the second, and as the third: the active policy says how long each lasts.
 pub const QUARANTINE_HOUR_MS: Millis = Millis::from_secs(3_600);
 pub const QUARANTINE_DAY_MS: Millis = Millis::from_secs(86_400);
 
 /// Quarantines of a node whose beginnings are kept: as many as count.
 pub const QUARANTINES_COUNTED_MAX: usize = 2;
 
-/// How long a node in quarantine is told to wait before it asks again, the first time; with each further quarantine or
-/// warning [`QUARANTINED_DEFER_MS_STEP`] longer, up to [`QUARANTINED_DEFER_MS_MAX`].
-pub const QUARANTINED_DEFER_MS: u64 = 2_000;
-pub const QUARANTINED_DEFER_MS_STEP: u64 = 1_500;
-pub const QUARANTINED_DEFER_MS_MAX: u64 = 10_000;
+/// Policies that are held, the built-in one among them: a version is never removed.
+pub const POLICIES_MAX: u64 = 64;
+
+/// Bytes of their documents.
+pub const POLICIES_BYTES_MAX: u64 = 4 << 20;
+
+/// Activations of policies that are kept, the latest.
+pub const ACTIVATIONS_KEPT_MAX: usize = 64;
 
 /// Tokens that rotations replaced: as many are never forgotten for their age, which is [`RETIRED_TOKENS_MS`], and no more than
 /// [`RETIRED_TOKENS_MAX`] are kept.

@@ -5,6 +5,7 @@ use crate::integrity::stored::ResultIntegrity;
 use crate::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX};
 use crate::name::Name;
 use crate::payload::Payload;
+use crate::policy::{Denial, PolicyError};
 use crate::time::{Millis, Timestamp};
 use crate::tokens::TokenRefusal;
 use crate::zone::Zone;
@@ -42,6 +43,18 @@ pub enum Outcome {
     Parked {
         orphan: u64,
         is_duplicate: bool,
+    },
+    /// A policy is held.
+    PolicyAdded {
+        version: u64,
+        /// It was held before.
+        is_duplicate: bool,
+    },
+    /// A policy is active.
+    PolicyActivated {
+        version: u64,
+        /// The one that was active before; the same if nothing changed.
+        previous: u64,
     },
     /// Nothing was changed.
     Refused(Refusal),
@@ -115,6 +128,12 @@ pub struct Pulled {
     pub withheld: Option<Withheld>,
 }
 
+impl Pulled {
+    pub(crate) fn nothing(defer_ms: Millis, withheld: Option<Withheld>) -> Pulled {
+        Pulled { node: None, leases: Vec::new(), defer_ms, withheld }
+    }
+}
+
 /// Why a node gets no jobs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Withheld {
@@ -122,6 +141,8 @@ pub enum Withheld {
     Drained,
     /// It is in quarantine.
     Quarantined,
+    /// The active policy denies it all that is ready.
+    PolicyDenied,
 }
 
 impl Withheld {
@@ -129,6 +150,7 @@ impl Withheld {
         match self {
             Withheld::Drained => "drained",
             Withheld::Quarantined => "quarantined",
+            Withheld::PolicyDenied => "policy_denied",
         }
     }
 }
@@ -311,6 +333,33 @@ pub enum Refusal {
     UnknownOrphan,
     /// An order about the shared token.
     Token(TokenRefusal),
+    /// The active policy denies it.
+    PolicyDenied(Box<Denial>),
+    /// The document is no policy.
+    PolicyMalformed(Box<PolicyError>),
+    /// A policy of that version is held, and has another content.
+    PolicyVersionExists {
+        version: u64,
+        /// That of the one that is held.
+        sha256: [u8; 32],
+    },
+    /// A new policy has a version above all that the hub has seen.
+    PolicyVersionTooLow {
+        version: u64,
+        highest: u64,
+    },
+    /// The limit of policies is reached.
+    PoliciesFull {
+        policies: u64,
+        bytes: u64,
+    },
+    UnknownPolicy,
+    /// Another policy is active than the operator expects.
+    PolicyNotActive {
+        active: u64,
+    },
+    /// Under the policy nobody could activate another.
+    PolicyLocksOut,
 }
 
 /// The limit that was reached when something was refused with `backpressure`.
@@ -406,7 +455,15 @@ impl Refusal {
             | Refusal::UnknownAct
             | Refusal::ActEnded
             | Refusal::UnknownOrphan
-            | Refusal::Token(_) => return None,
+            | Refusal::Token(_)
+            | Refusal::PolicyDenied(_)
+            | Refusal::PolicyMalformed(_)
+            | Refusal::PolicyVersionExists { .. }
+            | Refusal::PolicyVersionTooLow { .. }
+            | Refusal::PoliciesFull { .. }
+            | Refusal::UnknownPolicy
+            | Refusal::PolicyNotActive { .. }
+            | Refusal::PolicyLocksOut => return None,
         };
         Some(Full { reason, held, max })
     }
@@ -424,7 +481,8 @@ impl Outcome {
             Outcome::Reclaimed(jobs) => !jobs.is_empty(),
             Outcome::Released(leases) => leases.iter().any(|lease| !matches!(lease, Released::LeaseLost)),
             Outcome::KindSet { .. } | Outcome::ActBegun { .. } => true,
-            Outcome::Parked { is_duplicate, .. } => !is_duplicate,
+            Outcome::Parked { is_duplicate, .. } | Outcome::PolicyAdded { is_duplicate, .. } => !is_duplicate,
+            Outcome::PolicyActivated { version, previous } => version != previous,
             Outcome::Refused(_) => false,
         }
     }

@@ -10,8 +10,8 @@ use crate::command::{OnDuplicate, OnFailed};
 use crate::encoding::{DecodeError, Encoded, Reader};
 use crate::ids::JobSeq;
 use crate::limits::{
-    CREDIT_UNITS, Limits, QUARANTINED_DEFER_MS, QUARANTINED_DEFER_MS_MAX, QUARANTINED_DEFER_MS_STEP, RATE_UNITS,
-    RECLAIMS_MAX, RELEASE_DELAY_MS_BASE, RESERVATION_MS_BASE, RESERVATION_MS_CAP, RETRY_FLOOR_SAVED_SECS,
+    CREDIT_UNITS, Limits, RATE_UNITS, RECLAIMS_MAX, RELEASE_DELAY_MS_BASE, RESERVATION_MS_BASE, RESERVATION_MS_CAP,
+    RETRY_FLOOR_SAVED_SECS,
 };
 use crate::name::Name;
 use crate::outcome::{CompletedStatus, FinalStatus, Withheld};
@@ -180,12 +180,6 @@ pub(crate) fn saved_credits_max(retries_per_sec_min: u64) -> u64 {
 /// Why a node gets no jobs, if it gets none.
 pub(crate) fn withheld(node: &Node) -> Option<Withheld> {
     node.withheld()
-}
-
-/// How long a node in quarantine is to wait before it asks again.
-pub(crate) fn quarantined_defer(hits: u32) -> Millis {
-    let more = QUARANTINED_DEFER_MS_STEP.saturating_mul(hits.saturating_sub(1).into());
-    Millis::new(QUARANTINED_DEFER_MS.saturating_add(more).min(QUARANTINED_DEFER_MS_MAX))
 }
 
 /// The delay that a node asked for, up to the limit.

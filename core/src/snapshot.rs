@@ -2,7 +2,7 @@
 //!
 //! Only what cannot be derived is written: lanes, timers, accounts, counts and indexes are rebuilt. Records have a
 //! fixed order (head, settings, nodes by number, kinds with rules by name, jobs by sequence, bound idempotency keys by job, spent ones by age,
-//! end), so equal states have equal bytes and [`Hub::digest`] is the SHA-256 over them. Writing and restoring take
+//! …, policies by version, activations, end), so equal states have equal bytes and [`Hub::digest`] is the SHA-256 over them. Writing and restoring take
 //! about a microsecond per job.
 
 use crate::acts::Act;
@@ -14,6 +14,7 @@ use crate::ids::{HubKey, JobSeq};
 use crate::limits::Limits;
 use crate::name::Name;
 use crate::orphans::Orphan;
+use crate::policies::{Activation, HeldPolicy};
 use crate::queue::JobRecord;
 use crate::queue::ageing::OrderRecord;
 use crate::queue::kind::KindRecord;
@@ -48,6 +49,10 @@ enum Record {
     /// The turns at a level of a class.
     Turns(Box<TurnsRecord>),
     Order(Box<OrderRecord>),
+    /// A policy that was added.
+    Policy(Box<HeldPolicy>),
+    /// An activation of a policy; the last one is that of the active one.
+    Activation(Box<Activation>),
     Job(Box<JobRecord>),
     Key(Box<KeyRecord>),
     /// Ends the snapshot, so that a truncated one is detected.
@@ -147,6 +152,14 @@ impl Encoded for Record {
                 out.push(13);
                 order.encode(out);
             }
+            Record::Policy(policy) => {
+                out.push(14);
+                policy.encode(out);
+            }
+            Record::Activation(activation) => {
+                out.push(15);
+                activation.encode(out);
+            }
         }
     }
 
@@ -165,6 +178,8 @@ impl Encoded for Record {
             11 => Record::Act(Encoded::decode(from)?),
             12 => Record::Turns(Encoded::decode(from)?),
             13 => Record::Order(Encoded::decode(from)?),
+            14 => Record::Policy(Encoded::decode(from)?),
+            15 => Record::Activation(Encoded::decode(from)?),
             other => return Err(DecodeError::UnknownVariant("snapshot record", other.into())),
         })
     }
@@ -206,6 +221,8 @@ enum Part {
     Orphans,
     Acts,
     Order,
+    Policies,
+    Activations,
     Ended,
 }
 
@@ -249,6 +266,8 @@ impl Hub {
         self.acts.iter().for_each(|act| put(Record::Act(Box::new(act.clone()))));
         self.queue.turn_records().for_each(|turns| put(Record::Turns(Box::new(turns))));
         self.queue.order_record().into_iter().for_each(|order| put(Record::Order(Box::new(order))));
+        self.policies.records().for_each(|policy| put(Record::Policy(Box::new(policy.clone()))));
+        self.policies.history().for_each(|activation| put(Record::Activation(Box::new(activation.clone()))));
         put(Record::End);
     }
 
@@ -284,6 +303,8 @@ impl Restore {
             Record::Orphan(_) => Part::Orphans,
             Record::Act(_) => Part::Acts,
             Record::Turns(_) | Record::Order(_) => Part::Order,
+            Record::Policy(_) => Part::Policies,
+            Record::Activation(_) => Part::Activations,
             Record::Job(_) => Part::Jobs,
             Record::Key(_) => Part::Keys,
             Record::End => Part::Ended,
@@ -306,6 +327,7 @@ impl Restore {
             return Err(RestoreError::Incomplete);
         }
         self.hub.restored();
+        self.hub.policies.restored().map_err(RestoreError::Contradiction)?;
         self.hub.acts.restore_next_id(self.next_act);
         self.hub.orphans.restore_next_id(self.next_orphan);
         Ok(self.hub)
@@ -330,6 +352,8 @@ impl Restore {
             Record::Act(act) => self.hub.restore_act(*act).map_err(RestoreError::Contradiction)?,
             Record::Turns(turns) => self.hub.queue.restore_turns(*turns).map_err(RestoreError::Contradiction)?,
             Record::Order(order) => self.hub.restore_order(*order).map_err(RestoreError::Contradiction)?,
+            Record::Policy(policy) => self.hub.policies.restore(*policy).map_err(RestoreError::Contradiction)?,
+            Record::Activation(activation) => self.hub.policies.restore_activation(*activation),
             Record::End => {}
         }
         Ok(())

@@ -16,6 +16,7 @@ pub mod journal;
 pub mod logs;
 mod object;
 pub mod platform;
+pub mod policy_files;
 pub mod redact;
 pub mod result_keys;
 pub mod rfc3339;

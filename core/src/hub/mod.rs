@@ -18,6 +18,7 @@
 mod act;
 mod events;
 mod operate;
+mod policy;
 mod restore;
 mod submit;
 mod work;
@@ -36,6 +37,7 @@ use crate::limits::Limits;
 use crate::name::Name;
 use crate::orphans::Orphans;
 use crate::outcome::{DropReason, Full, Outcome, Refusal};
+use crate::policies::Policies;
 use crate::queue::event::{Event, LetterLeft};
 use crate::queue::letter_filter::LetterFilter;
 use crate::queue::waiter::WaiterId;
@@ -66,6 +68,7 @@ pub struct Hub {
     pub(crate) acts: Acts,
     pub(crate) orphans: Orphans,
     pub(crate) tokens: Tokens,
+    pub(crate) policies: Policies,
     pub(crate) chain: Chain,
     pub(crate) timers: Timers,
     ledger: Ledger,
@@ -121,6 +124,7 @@ impl Hub {
             acts: Acts::default(),
             orphans: Orphans::default(),
             tokens: Tokens::default(),
+            policies: Policies::default(),
             chain: Chain::START,
             timers: Timers::default(),
             ledger: Ledger::default(),
@@ -176,8 +180,8 @@ impl Hub {
             }
             Command::Tick => Outcome::Done,
             Command::Submit(submit) => match self.queue.full_depth(&self.limits, &submit) {
-                Some(depth) => return self.refuse_full(depth),
-                None => self.submit(submit).map_or_else(Outcome::Refused, Outcome::Submitted),
+                Some(depth) if self.denial_of_submit(&submit).is_none() => return self.refuse_full(depth),
+                _ => self.submit(submit).map_or_else(Outcome::Refused, Outcome::Submitted),
             },
             Command::Pull(pull) => self.pull(&pull).map_or_else(Outcome::Refused, Outcome::Pulled),
             Command::Extend(extend) => self.extend(&extend),
@@ -210,6 +214,8 @@ impl Hub {
             Command::Quarantine(order) => self.quarantine(order),
             Command::ClearNode(node) => self.clear_node(&node),
             Command::Tokens(order) => self.order_tokens(*order),
+            Command::AddPolicy(document) => self.add_policy(document),
+            Command::ActivatePolicy(order) => self.activate_policy(&order),
         };
         if let Outcome::Refused(refusal) = &outcome {
             // Nothing has changed, so nothing follows.
@@ -392,6 +398,11 @@ impl Hub {
         &self.orphans
     }
 
+    /// The policies that are held, and which one is active.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
     /// How many dead letters match a filter. O(letters), of its kind if it names one.
     pub fn count_letters(&self, filter: &LetterFilter) -> u64 {
         let letters = self.queue.letters_from(0, filter.kind.as_deref());
@@ -565,8 +576,10 @@ impl Hub {
     /// Runs `act` on the registry, then handles what it reports: audit events, and nodes that were forgotten.
     fn with_registry<T>(&mut self, act: impl FnOnce(&mut Registry, &mut NodeContext) -> T) -> T {
         let (mut audits, mut forgotten) = (Vec::new(), Vec::new());
-        let Hub { now, limits, registry, timers, ledger, .. } = self;
-        let mut cx = NodeContext { now: *now, limits, timers, ledger, audits: &mut audits, forgotten: &mut forgotten };
+        let Hub { now, limits, policies, registry, timers, ledger, .. } = self;
+        let (states, audits_of, forgotten_of) = (policies.node_states(), &mut audits, &mut forgotten);
+        let mut cx =
+            NodeContext { now: *now, limits, states, timers, ledger, audits: audits_of, forgotten: forgotten_of };
         let answer = act(registry, &mut cx);
         audits.into_iter().for_each(|audit| self.audit(audit));
         for node in forgotten {

@@ -13,6 +13,9 @@ use crate::time::Timestamp;
 
 impl Hub {
     pub(super) fn submit(&mut self, submit: Box<Submit>) -> Result<Submitted, Refusal> {
+        if let Some(denial) = self.denial_of_submit(&submit) {
+            return Err(Refusal::PolicyDenied(denial));
+        }
         match submit.idempotency.clone() {
             Some(idempotency) => self.submit_with_key(submit, idempotency),
             None => {

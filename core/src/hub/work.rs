@@ -1,6 +1,7 @@
 //! What nodes do: heartbeats, pulls, extensions, results, releases.
 
 use super::Hub;
+use super::policy::Permitted;
 use crate::command::{Complete, Extend, Heartbeat, Pull, Release};
 use crate::context::Context;
 use crate::effect::{Audit, Effect};
@@ -41,16 +42,40 @@ impl Hub {
     }
 
     pub(super) fn pull(&mut self, pull: &Pull) -> Result<Pulled, Refusal> {
-        let nothing = |defer_ms| Ok(Pulled { node: None, leases: Vec::new(), defer_ms, withheld: None });
         let node = self.registry.by_name(&pull.node);
         if let Some(withheld) = node.and_then(rules::withheld) {
             let hits = node.and_then(Node::state).map_or(0, |state| state.hits);
             let defer_ms = match withheld {
                 Withheld::Drained => DRAINED_DEFER_MS,
-                Withheld::Quarantined => rules::quarantined_defer(hits),
+                Withheld::Quarantined => self.policies.node_states().defer(hits.saturating_sub(1)),
+                Withheld::PolicyDenied => unreachable!("it depends on what the node asks for"),
             };
-            return Ok(Pulled { node: None, leases: Vec::new(), defer_ms, withheld: Some(withheld) });
+            return Ok(Pulled::nothing(defer_ms, Some(withheld)));
         }
+        let permitted = match self.permitted_to(pull) {
+            Permitted::All => return self.pull_permitted(pull),
+            Permitted::Kinds(kinds) if kinds.is_empty() => None,
+            Permitted::Kinds(kinds) => Some(Pull { kinds, ..pull.clone() }),
+            Permitted::Nothing => return Ok(self.denied_pull()),
+        };
+        let pulled = match permitted {
+            Some(permitted) => self.pull_permitted(&permitted)?,
+            None => Pulled::nothing(Millis::ZERO, None),
+        };
+        let has_nothing = pulled.leases.is_empty() && pulled.defer_ms == Millis::ZERO;
+        let profile = self.profile_of(&pull.node);
+        let is_denied = has_nothing && self.queue.has_any(&pull.node, profile, &pull.kinds);
+        Ok(if is_denied { self.denied_pull() } else { pulled })
+    }
+
+    fn denied_pull(&self) -> Pulled {
+        Pulled::nothing(self.policies.node_states().defer(0), Some(Withheld::PolicyDenied))
+    }
+
+    /// A pull of a node that gets jobs, for kinds that the active policy lets it have.
+    fn pull_permitted(&mut self, pull: &Pull) -> Result<Pulled, Refusal> {
+        let nothing = |defer_ms| Ok(Pulled::nothing(defer_ms, None));
+        let node = self.registry.by_name(&pull.node);
         let (held, profile) = node.map_or((0, Profiles::UNKNOWN), |node| (node.leases(), node.profile()));
         let (inflight, inflight_max) = (self.queue.counts().leased, self.limits.inflight_max);
         let held_max = self.limits.leases_per_node_max;

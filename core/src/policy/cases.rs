@@ -1,8 +1,11 @@
 //! Cases: the examples of a document, decided by its policy.
 
 use super::compiled::{Decision, Policy, Request};
-use super::snapshot::{Case, CaseRequest};
+use super::place::At;
+use super::snapshot::{Case, CaseRequest, TokenRoles};
 use super::words::{Effect, Operation};
+use super::{PolicyError, parse};
+use crate::integrity::json;
 use std::fmt;
 
 /// A case that is decided in another way than it expects.
@@ -40,8 +43,8 @@ impl Policy {
         })
     }
 
-    /// For a heartbeat the claims count as well: it is allowed if it is taken and everything that it claims is granted.
-    pub(super) fn decide_case(&self, case: &CaseRequest) -> Decision {
+    /// Decides about a request. For a heartbeat the claims count as well: it is allowed if it is taken and everything that it claims is granted.
+    pub fn decide_case(&self, case: &CaseRequest) -> Decision {
         let request = case.request();
         let decision = self.decide(&request);
         let Some(zone) = request.zone else { return decision };
@@ -56,6 +59,16 @@ impl Policy {
 }
 
 impl CaseRequest {
+    /// Reads a request as the cases of documents have it. Without roles it has those of `default` at its origin.
+    ///
+    /// # Errors
+    /// For what no case may have as its request.
+    pub fn parse(json: &[u8], default: &TokenRoles) -> Result<CaseRequest, PolicyError> {
+        let whole = |reason: String| PolicyError { pointer: String::new(), reason };
+        let value = json::parse(json).map_err(|error| whole(format!("is not JSON as it must be: {error}")))?;
+        parse::request(At::root(value), Some(default))
+    }
+
     pub(super) fn request(&self) -> Request<'_> {
         let zone = self.zone.as_deref();
         Request {

@@ -13,7 +13,7 @@ use super::glob::Globs;
 use super::limits::RULES_MAX;
 use super::row::{NodeProfile, Row};
 use super::snapshot::{Rule, Snapshot};
-use super::words::{Attestation, Effect, Operation, Roles, Word};
+use super::words::{AttestationStatus, Effect, Operation, Roles, Word};
 use crate::envelope::Origin;
 use crate::name::Name;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub struct Request<'a> {
     pub kind: Option<&'a str>,
     /// The node in whose name it is made.
     pub node: Option<&'a str>,
-    pub attestation: Option<Attestation>,
+    pub attestation: Option<AttestationStatus>,
     /// Whether the request itself is signed, or comes with a token of its node.
     pub is_signed: bool,
 }

@@ -8,7 +8,7 @@ use super::compiled::Policy;
 use super::glob::Globs;
 use super::limits::{DIFF_LISTED_MAX, DIFF_REQUESTS_MAX};
 use super::snapshot::{CaseRequest, Rule};
-use super::words::{Attestation, Operation, Role, Roles, Word};
+use super::words::{AttestationStatus, Operation, Role, Roles, Word};
 use crate::envelope::Origin;
 use crate::name::Name;
 use std::collections::BTreeSet;
@@ -35,7 +35,7 @@ struct Axes {
     kinds: Vec<Option<String>>,
     capabilities: Vec<Option<String>>,
     nodes: Vec<Option<String>>,
-    attestations: Vec<Option<Attestation>>,
+    attestations: Vec<Option<AttestationStatus>>,
     is_signed: Vec<bool>,
 }
 
@@ -102,7 +102,7 @@ impl Axes {
         let is_about_work = is_nodes || operation == Submit;
         let is_attested = is_nodes
             && (rules().any(|rule| rule.attestation.is_some()) || policies.iter().any(|policy| asks_for_more(policy)));
-        let all_attestations = || Attestation::ALL.iter().copied().map(Some).chain([None]).collect();
+        let all_attestations = || AttestationStatus::ALL.iter().copied().map(Some).chain([None]).collect();
         Axes {
             operation,
             zones: names(is_about_work, |rule| &rule.zones),

@@ -1,6 +1,6 @@
 //! Gates: what a request must have, besides being allowed by a rule, before it is carried out.
 
-use super::words::{Attestation, Operation, Role, Word};
+use super::words::{AttestationStatus, Operation, Role, Word};
 use crate::envelope::Origin;
 use std::fmt;
 
@@ -54,7 +54,7 @@ pub struct Gates {
 pub(super) struct Credentials {
     pub roles: super::Roles,
     pub origin: Origin,
-    pub attestation: Option<Attestation>,
+    pub attestation: Option<AttestationStatus>,
     pub is_signed: bool,
 }
 
@@ -78,7 +78,7 @@ impl Credentials {
         match gate {
             Gate::Local => self.origin == Origin::Loopback,
             Gate::Role(role) => self.roles.contains(role),
-            Gate::AttestationOk => self.attestation == Some(Attestation::Ok),
+            Gate::AttestationOk => self.attestation == Some(AttestationStatus::Ok),
             Gate::SignedIdentity => self.is_signed,
         }
     }

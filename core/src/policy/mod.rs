@@ -9,6 +9,7 @@
 
 mod cases;
 mod compiled;
+mod denial;
 mod diff;
 mod gates;
 mod glob;
@@ -25,13 +26,16 @@ mod words;
 
 pub use cases::CaseFailure;
 pub use compiled::{Decision, DeniedBy, Policy, Request, RuleIndex};
+pub use denial::Denial;
 pub use diff::Diff;
 pub use gates::{Gate, Gates};
 pub use glob::{Glob, Globs};
 pub use node_states::{Cause, NodeStates};
 pub use row::{NodeProfile, Row};
 pub use snapshot::{Attestations, Case, CaseRequest, Document, Operations, Rule, Snapshot, TokenRoles};
-pub use words::{Attestation, Effect, Identity, NodeState, Operation, Origins, Pinning, Role, Roles, Word, WordSet};
+pub use words::{
+    AttestationStatus, Effect, Identity, Operation, Origins, Pinning, PolicyState, Role, Roles, Word, WordSet,
+};
 
 use std::fmt;
 

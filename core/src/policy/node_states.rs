@@ -2,14 +2,14 @@
 //! node in it is told to wait between pulls.
 
 use super::limits::QUARANTINE_STEPS;
-use super::words::{Attestation, Identity, NodeState, Word};
+use super::words::{AttestationStatus, Identity, PolicyState, Word};
 use crate::time::Millis;
 
 /// The states of nodes, and the times of quarantine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeStates {
-    pub(super) attestation: [NodeState; Attestation::ALL.len()],
-    pub(super) identity: [NodeState; Identity::ALL.len()],
+    pub(super) attestation: [PolicyState; AttestationStatus::ALL.len()],
+    pub(super) identity: [PolicyState; Identity::ALL.len()],
     pub(super) quarantine: [Millis; QUARANTINE_STEPS],
     pub(super) defer_first: Millis,
     pub(super) defer_step: Millis,
@@ -19,7 +19,7 @@ pub struct NodeStates {
 /// What a node's state comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
-    Attestation(Attestation),
+    Attestation(AttestationStatus),
     Identity(Identity),
 }
 
@@ -39,16 +39,25 @@ impl NodeStates {
         ["KEY_MISMATCH", "INVALID_SIGNATURE", "MISSING_SIGNATURE", "MISSING_IDENTITY", "UNPINNED"];
 
     /// The graver state of the two that a node has, and what it comes from; the attestation where both are as grave.
-    pub fn state_of(&self, attestation: Option<Attestation>, identity: Option<Identity>) -> (NodeState, Option<Cause>) {
+    pub fn state_of(
+        &self,
+        attestation: Option<AttestationStatus>,
+        identity: Option<Identity>,
+    ) -> (PolicyState, Option<Cause>) {
         let by_attestation =
             attestation.map(|word| (self.attestation[usize::from(word.number())], Some(Cause::Attestation(word))));
         let by_identity = identity.map(|word| (self.identity[usize::from(word.number())], Some(Cause::Identity(word))));
         let states = [by_attestation, by_identity].into_iter().flatten();
         states
-            .filter(|(state, _)| *state > NodeState::Normal)
+            .filter(|(state, _)| *state > PolicyState::Normal)
             .rev()
             .max_by_key(|(state, _)| *state)
-            .unwrap_or((NodeState::Normal, None))
+            .unwrap_or((PolicyState::Normal, None))
+    }
+
+    /// The state of a node with that attestation, as far as its identity does not say more.
+    pub fn of_attestation(&self, status: AttestationStatus) -> PolicyState {
+        self.attestation[usize::from(status.number())]
     }
 
     /// How long a quarantine lasts before which the node had so many that still count.
@@ -66,7 +75,7 @@ impl NodeStates {
 /// The field's: see the wire contract.
 impl Default for NodeStates {
     fn default() -> Self {
-        use NodeState::{Normal, Quarantined, Warn};
+        use PolicyState::{Normal, Quarantined, Warn};
         NodeStates {
             attestation: [Normal, Normal, Warn, Quarantined],
             identity: [Normal, Quarantined, Warn, Warn, Warn, Normal],
@@ -84,9 +93,9 @@ mod tests {
 
     #[test]
     fn the_graver_of_two_states_counts_and_names_its_cause() {
-        use Attestation::{Drift, Missing, Ok, SpoofSuspect};
+        use AttestationStatus::{Drift, Missing, Ok, SpoofSuspect};
         use Identity::{InvalidSignature, KeyMismatch, Unpinned, Valid};
-        use NodeState::{Normal, Quarantined, Warn};
+        use PolicyState::{Normal, Quarantined, Warn};
         let states = NodeStates::default();
         for (attestation, identity, state, cause) in [
             (None, None, Normal, None),

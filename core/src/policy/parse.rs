@@ -13,7 +13,9 @@ use super::limits::{
 use super::node_states::NodeStates;
 use super::place::{At, Listed, Members};
 use super::snapshot::{Attestations, Case, CaseRequest, Document, Operations, Rule, TokenRoles};
-use super::words::{Attestation, Effect, Identity, NodeState, Operation, Origins, Pinning, Role, Roles, Word, WordSet};
+use super::words::{
+    AttestationStatus, Effect, Identity, Operation, Origins, Pinning, PolicyState, Role, Roles, Word, WordSet,
+};
 use crate::envelope::Origin;
 use crate::integrity::json::Value;
 use crate::name::Name;
@@ -125,9 +127,9 @@ fn origins(at: At) -> Result<Origins, PolicyError> {
 }
 
 fn attestations(at: At, effect: Effect) -> Result<Attestations, PolicyError> {
-    let words = Attestation::ALL.iter().map(|word| (word.as_str(), Some(*word))).chain([(NONE, None)]);
+    let words = AttestationStatus::ALL.iter().map(|word| (word.as_str(), Some(*word))).chain([(NONE, None)]);
     let mut listed = Attestations { words: WordSet::EMPTY, none: false };
-    at.filled_list(Attestation::ALL.len() + 1, |at| {
+    at.filled_list(AttestationStatus::ALL.len() + 1, |at| {
         match at.one_of(words.clone())? {
             Some(word) => listed.words.insert(word),
             None if effect == Effect::Deny => listed.none = true,
@@ -170,7 +172,7 @@ fn node_states(at: At) -> Result<NodeStates, PolicyError> {
     let members = at.object(&["attestation", "identity", "quarantine_min", "defer_ms"])?;
     let mut states = NodeStates::default();
     if let Some(map) =
-        members.optional("attestation", |at| state_map::<Attestation, 4>(at, &NodeStates::ATTESTATION_NAMES))?
+        members.optional("attestation", |at| state_map::<AttestationStatus, 4>(at, &NodeStates::ATTESTATION_NAMES))?
     {
         states.attestation = map;
     }
@@ -184,9 +186,9 @@ fn node_states(at: At) -> Result<NodeStates, PolicyError> {
     Ok(states)
 }
 
-fn state_map<T: Word, const WORDS: usize>(at: At, names: &[&str]) -> Result<[NodeState; WORDS], PolicyError> {
+fn state_map<T: Word, const WORDS: usize>(at: At, names: &[&str]) -> Result<[PolicyState; WORDS], PolicyError> {
     let members = at.object(names)?;
-    let mut states = [NodeState::Normal; WORDS];
+    let mut states = [PolicyState::Normal; WORDS];
     for word in T::ALL {
         if let Some(state) = members.optional(word.as_str(), |at| at.word())? {
             states[usize::from(word.number())] = state;
@@ -238,35 +240,37 @@ fn case(at: At, rule_ids: &RuleIds) -> Result<Case, PolicyError> {
     })?;
     Ok(Case {
         name: members.required("name", |at| at.text(GLOB_CHARS_MAX))?,
-        request: members.required("request", request)?,
+        request: members.required("request", |at| request(at, None))?,
         expect: members.required("expect", |at| at.word())?,
         rule,
     })
 }
 
-fn request(at: At) -> Result<CaseRequest, PolicyError> {
+/// A request; without roles it has those of `default` at its origin, if there is a default.
+pub(super) fn request(at: At, default: Option<&TokenRoles>) -> Result<CaseRequest, PolicyError> {
     let members = at.object(&REQUEST)?;
-    if members.has("role") == members.has("roles") {
+    let (has_role, has_roles) = (members.has("role"), members.has("roles"));
+    if has_role && has_roles || (!has_role && !has_roles && default.is_none()) {
         return Err(at.error("must have either role or roles"));
     }
     let role = members.optional("role", |at| at.word::<Role>())?;
-    let roles = members.optional("roles", |at| at.list(Role::ALL.len(), |at| at.word()))?.unwrap_or_default();
+    let roles = members.optional("roles", |at| at.list(Role::ALL.len(), |at| at.word()))?;
     let text = |name| members.optional(name, |at| name_at(at).map(|name| name.to_string()));
+    let origin = members.required("origin", |at| {
+        at.one_of([("local", Origin::Loopback), ("lan", Origin::LocalNetwork), ("any", Origin::Anywhere)].into_iter())
+    })?;
+    let listed = roles.map(Roles::from_iter).or(role.map(|role| Roles::from_iter([role])));
     Ok(CaseRequest {
         operation: members.required("operation", |at| at.word())?,
-        roles: roles.into_iter().chain(role).collect(),
-        origin: members.required("origin", |at| {
-            at.one_of(
-                [("local", Origin::Loopback), ("lan", Origin::LocalNetwork), ("any", Origin::Anywhere)].into_iter(),
-            )
-        })?,
+        roles: listed.or(default.map(|default| default.at(origin))).unwrap_or(Roles::EMPTY),
+        origin,
         zone: text("zone")?,
         capabilities: members.optional("capabilities", |at| at.list(GLOBS_MAX, name_at))?.unwrap_or_default(),
         kind: text("kind")?,
         node: text("node")?,
         attestation: members
             .optional("attestation", |at| {
-                let words = Attestation::ALL.iter().map(|word| (word.as_str(), Some(*word)));
+                let words = AttestationStatus::ALL.iter().map(|word| (word.as_str(), Some(*word)));
                 at.one_of(words.chain([(NONE, None)]))
             })?
             .flatten(),

@@ -6,7 +6,7 @@
 
 use super::compiled::{Decision, DeniedBy, Policy, Request, RuleIndex};
 use super::limits::ROW_VERDICTS_MAX;
-use super::words::{Attestation, Effect, Operation, Roles};
+use super::words::{AttestationStatus, Effect, Operation, Roles};
 use crate::envelope::Origin;
 use crate::name::Name;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ pub struct NodeProfile<'a> {
     /// The caller's.
     pub roles: Roles,
     pub origin: Origin,
-    pub attestation: Option<Attestation>,
+    pub attestation: Option<AttestationStatus>,
     pub is_signed: bool,
 }
 
@@ -76,6 +76,13 @@ impl Row {
         let allow = rules.allow.iter().filter_map(remaining).collect();
         let barred_by = policy.bars(&request, true);
         Row { deny, allow, barred_by, policy, verdicts: BTreeMap::new(), verdicts_count: 0 }
+    }
+
+    /// What it decides about every job of a zone, if the kind does not matter. O(rules about the node).
+    pub fn decide_zone(&self, zone: &str) -> Option<Decision> {
+        let mut remaining = self.deny.iter().chain(&self.allow);
+        let looks_at_kind = remaining.any(|remaining| self.policy.rule(remaining.rule).kinds.is_some());
+        (!looks_at_kind).then(|| self.decide_anew(zone, ""))
     }
 
     /// Decides whether the node may have a job. O(log n) in the verdicts that it remembers; for the first job of a zone

@@ -4,7 +4,7 @@ use super::gates::Gates;
 use super::glob::Globs;
 use super::node_states::NodeStates;
 use super::parse;
-use super::words::{Attestation, Effect, Operation, Origins, Pinning, Role, Roles, WordSet};
+use super::words::{AttestationStatus, Effect, Operation, Origins, Pinning, Role, Roles, WordSet};
 use super::{PolicyError, limits};
 use crate::envelope::Origin;
 use crate::integrity::canonical::{self, Rule as Form};
@@ -67,7 +67,7 @@ pub struct Operations {
 /// The attestations that a rule is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attestations {
-    pub words: WordSet<Attestation>,
+    pub words: WordSet<AttestationStatus>,
     /// Whether it is also about nodes, and callers other than nodes, that have no attestation; for a deny only.
     pub none: bool,
 }
@@ -101,7 +101,7 @@ pub struct CaseRequest {
     pub capabilities: Vec<Name>,
     pub kind: Option<String>,
     pub node: Option<String>,
-    pub attestation: Option<Attestation>,
+    pub attestation: Option<AttestationStatus>,
     pub is_signed: bool,
 }
 

@@ -27,6 +27,13 @@ macro_rules! words {
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
         pub enum $name { $($(#[$variant_doc])* $variant),+ }
 
+        impl $name {
+            /// As documents write it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text),+ }
+            }
+        }
+
         impl Word for $name {
             const ALL: &'static [Self] = &[$($name::$variant),+];
 
@@ -35,7 +42,7 @@ macro_rules! words {
             }
 
             fn as_str(self) -> &'static str {
-                match self { $($name::$variant => $text),+ }
+                $name::as_str(self)
             }
         }
 
@@ -72,8 +79,19 @@ words!(
 );
 
 words!(
-    /// Whether a node still is what it was first seen as.
-    Attestation { Ok = "OK", Missing = "MISSING", Drift = "DRIFT", SpoofSuspect = "SPOOF_SUSPECT" }
+    /// How a node's attestation compares with its baseline: whether it still is what it was first seen as.
+    #[derive(Default)]
+    AttestationStatus {
+        /// It is the baseline.
+        Ok = "OK",
+        /// It sends none.
+        #[default]
+        Missing = "MISSING",
+        /// It differs from the baseline.
+        Drift = "DRIFT",
+        /// Its capability hash changed too often.
+        SpoofSuspect = "SPOOF_SUSPECT",
+    }
 );
 
 words!(
@@ -89,12 +107,14 @@ words!(
 );
 
 words!(
-    /// A node's state, from its attestation and identity. The order is that of their weight.
-    NodeState {
+    /// A node's state, from its attestation and identity, or by an operator's order. The order is that of their weight.
+    #[derive(Default)]
+    PolicyState {
+        #[default]
         Normal = "NORMAL",
-        /// It is shown and changes nothing.
+        /// Shown, and nothing else.
         Warn = "WARN",
-        /// It gets no jobs for a time.
+        /// It gets no jobs. Its leases run on, and its results are taken.
         Quarantined = "QUARANTINED",
     }
 );
@@ -124,6 +144,12 @@ impl Role {
             Role::Admin => true,
         }
     }
+}
+
+impl AttestationStatus {
+    /// All of them, in the order of [`Word::ALL`].
+    pub const ALL: [AttestationStatus; 4] =
+        [AttestationStatus::Ok, AttestationStatus::Missing, AttestationStatus::Drift, AttestationStatus::SpoofSuspect];
 }
 
 impl Operation {

@@ -16,21 +16,8 @@ use crate::limits::{
 };
 use crate::name::Name;
 use crate::outcome::Refusal;
+use crate::policy::AttestationStatus;
 use crate::time::Timestamp;
-
-/// How a node's attestation compares with its baseline.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub enum AttestationStatus {
-    /// It sends none.
-    #[default]
-    Missing,
-    /// It is the baseline.
-    Ok,
-    /// It differs from the baseline.
-    Drift,
-    /// Its capability hash changed too often.
-    SpoofSuspect,
-}
 
 /// What is known of a node that attested.
 #[derive(Clone, PartialEq, Debug)]
@@ -92,20 +79,6 @@ members!(Attested {
     12 silent_since,
 });
 numbered!(AttestationStatus { 0 Missing, 1 Ok, 2 Drift, 3 SpoofSuspect });
-
-impl AttestationStatus {
-    pub const ALL: [AttestationStatus; 4] =
-        [AttestationStatus::Ok, AttestationStatus::Missing, AttestationStatus::Drift, AttestationStatus::SpoofSuspect];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            AttestationStatus::Missing => "MISSING",
-            AttestationStatus::Ok => "OK",
-            AttestationStatus::Drift => "DRIFT",
-            AttestationStatus::SpoofSuspect => "SPOOF_SUSPECT",
-        }
-    }
-}
 
 impl Attested {
     /// The first attestation of a node.

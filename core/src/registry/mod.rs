@@ -21,12 +21,13 @@ use crate::ledger::{Account, Ledger};
 use crate::limits::Limits;
 use crate::name::Name;
 use crate::outcome::Refusal;
+use crate::policy::{AttestationStatus, NodeStates, PolicyState};
 use crate::queue::class::ClassKey;
 use crate::time::{Millis, Timestamp};
 use crate::timers::{Timer, Timers};
-use attestation::{AttestationStatus, Attested};
+use attestation::Attested;
 use node::{Drained, Liveness, Node, NodeRecord};
-use node_state::{Entered, NodeState, PolicyState, StateReason};
+use node_state::{Entered, NodeState, StateReason};
 use online::OnlineNodes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -55,6 +56,8 @@ pub struct Registry {
 pub(crate) struct NodeContext<'a> {
     pub now: Timestamp,
     pub limits: &'a Limits,
+    /// What the active policy makes of attestations.
+    pub states: &'a NodeStates,
     pub timers: &'a mut Timers,
     pub ledger: &'a mut Ledger,
     /// Events for the audit log.
@@ -153,6 +156,10 @@ impl Registry {
     /// A heartbeat came with this attestation, or without one.
     fn attest(&mut self, cx: &mut NodeContext, index: NodeIndex, attestation: Option<Box<Attestation>>) {
         if attestation.is_none() && self.nodes[&index].attested.is_none() {
+            // What never attested is missing, which is normal unless a policy says otherwise.
+            if self.nodes[&index].state.is_none() {
+                self.follow(cx, index);
+            }
             return;
         }
         let (now, limits) = (cx.now, cx.limits);
@@ -182,9 +189,29 @@ impl Registry {
     fn follow(&mut self, cx: &mut NodeContext, index: NodeIndex) {
         let (node, now) = (&self.nodes[&index], cx.now);
         // A node that was always normal has no state.
-        if node.state.is_some() || PolicyState::of(node.attestation_status()) != PolicyState::Normal {
-            self.move_state(cx, index, |state, status| state.follow(now, status));
+        let states = cx.states;
+        if node.state.is_some() || states.of_attestation(node.attestation_status()) != PolicyState::Normal {
+            self.move_state(cx, index, |state, status| state.follow((now, states), status));
         }
+    }
+
+    /// Another policy is active, and `before` is what the former one made of attestations: the states of the nodes
+    /// follow. Returns the nodes that get no jobs from now on. O(n), rare.
+    pub(crate) fn follow_policy(&mut self, cx: &mut NodeContext, before: &NodeStates) -> Vec<Name> {
+        let is_other = |status| before.of_attestation(status) != cx.states.of_attestation(status);
+        if !AttestationStatus::ALL.into_iter().any(is_other) {
+            return Vec::new();
+        }
+        let changed = |node: &&Node| is_other(node.attestation_status());
+        let changed: Vec<_> = self.nodes.values().filter(changed).map(Node::index).collect();
+        changed.iter().for_each(|index| self.follow(cx, *index));
+        changed
+            .iter()
+            .map(|index| &self.nodes[index])
+            .filter(|node| node.withheld().is_some())
+            .map(Node::name)
+            .cloned()
+            .collect()
     }
 
     /// Makes what a node attests its baseline.
@@ -239,7 +266,8 @@ impl Registry {
     /// The time of a node's quarantine is over.
     pub(crate) fn end_quarantine(&mut self, cx: &mut NodeContext, index: NodeIndex) {
         let now = cx.now;
-        self.move_state(cx, index, |state, status| state.end(now, status));
+        let states = cx.states;
+        self.move_state(cx, index, |state, status| state.end((now, states), status));
         self.update_idle(index);
     }
 

@@ -1,7 +1,7 @@
 //! A node: how it describes itself, and when it was last seen.
 
-use super::attestation::{AttestationStatus, Attested};
-use super::node_state::{NodeState, PolicyState};
+use super::attestation::Attested;
+use super::node_state::NodeState;
 use crate::command::{Attestation, Health, Heartbeat};
 use crate::encoding::{members, numbered};
 use crate::ids::NodeIndex;
@@ -10,6 +10,7 @@ use crate::name::Name;
 use crate::name_set::NameSet;
 use crate::outcome::Withheld;
 use crate::payload::Payload;
+use crate::policy::{AttestationStatus, PolicyState};
 use crate::queue::profile::{ProfileIndex, Profiles};
 use crate::rules;
 use crate::time::{Millis, Timestamp};

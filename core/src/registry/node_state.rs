@@ -6,21 +6,10 @@
 
 use crate::encoding::{members, numbered};
 use crate::envelope::Principal;
-use crate::limits::{QUARANTINE_DAY_MS, QUARANTINE_HOUR_MS, QUARANTINE_MS, QUARANTINES_COUNTED_MAX, STATE_BYTES};
+use crate::limits::{QUARANTINE_DAY_MS, QUARANTINE_HOUR_MS, QUARANTINES_COUNTED_MAX, STATE_BYTES};
 use crate::name::Name;
-use crate::registry::attestation::AttestationStatus;
+use crate::policy::{AttestationStatus, NodeStates, PolicyState};
 use crate::time::{Millis, Timestamp};
-
-/// What follows from a node's attestation, or from an operator's order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub enum PolicyState {
-    #[default]
-    Normal,
-    /// Shown, and nothing else.
-    Warn,
-    /// It gets no jobs. Its leases run on, and its results are taken.
-    Quarantined,
-}
 
 /// Why a node is not in the normal state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +18,8 @@ pub enum StateReason {
     SpoofSuspect,
     /// An operator's order.
     Admin,
+    /// It attests nothing.
+    Missing,
 }
 
 /// The state of a node that was not always normal.
@@ -61,7 +52,7 @@ members!(NodeState {
     8 begun,
 });
 numbered!(PolicyState { 0 Normal, 1 Warn, 2 Quarantined });
-numbered!(StateReason { 1 Drift, 2 SpoofSuspect, 3 Admin });
+numbered!(StateReason { 1 Drift, 2 SpoofSuspect, 3 Admin, 4 Missing });
 
 /// A state that was entered, for the audit log.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -72,37 +63,20 @@ pub(super) enum Entered {
     Normal,
 }
 
-impl PolicyState {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            PolicyState::Normal => "NORMAL",
-            PolicyState::Warn => "WARN",
-            PolicyState::Quarantined => "QUARANTINED",
-        }
-    }
-
-    /// What follows from an attestation of that status.
-    pub(super) fn of(status: AttestationStatus) -> PolicyState {
-        match status {
-            AttestationStatus::Missing | AttestationStatus::Ok => PolicyState::Normal,
-            AttestationStatus::Drift => PolicyState::Warn,
-            AttestationStatus::SpoofSuspect => PolicyState::Quarantined,
-        }
-    }
-}
-
 impl StateReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             StateReason::Drift => "DRIFT",
             StateReason::SpoofSuspect => "SPOOF_SUSPECT",
             StateReason::Admin => "ADMIN",
+            StateReason::Missing => "MISSING",
         }
     }
 
     fn of(status: AttestationStatus) -> Option<StateReason> {
         match status {
-            AttestationStatus::Missing | AttestationStatus::Ok => None,
+            AttestationStatus::Ok => None,
+            AttestationStatus::Missing => Some(StateReason::Missing),
             AttestationStatus::Drift => Some(StateReason::Drift),
             AttestationStatus::SpoofSuspect => Some(StateReason::SpoofSuspect),
         }
@@ -124,21 +98,29 @@ impl NodeState {
     }
 
     /// The status of the node's attestation changed.
-    pub(super) fn follow(&mut self, now: Timestamp, status: AttestationStatus) -> Option<Entered> {
-        if self.state == PolicyState::Quarantined && !self.is_over(now, status) {
+    pub(super) fn follow(
+        &mut self,
+        (now, states): (Timestamp, &NodeStates),
+        status: AttestationStatus,
+    ) -> Option<Entered> {
+        if self.state == PolicyState::Quarantined && !self.is_over((now, states), status) {
             return None;
         }
-        self.enter(now, status)
+        self.enter((now, states), status)
     }
 
     /// The quarantine's time is over.
-    pub(super) fn end(&mut self, now: Timestamp, status: AttestationStatus) -> Option<Entered> {
+    pub(super) fn end(
+        &mut self,
+        (now, states): (Timestamp, &NodeStates),
+        status: AttestationStatus,
+    ) -> Option<Entered> {
         self.until = None;
-        if self.reason != Some(StateReason::Admin) && status == AttestationStatus::SpoofSuspect {
-            // Until the suspicion is over.
+        if self.reason != Some(StateReason::Admin) && states.of_attestation(status) == PolicyState::Quarantined {
+            // Until its cause is over.
             return None;
         }
-        self.enter(now, status)
+        self.enter((now, states), status)
     }
 
     /// An operator's order.
@@ -156,16 +138,16 @@ impl NodeState {
     }
 
     /// Whether a quarantine is over when the attestation has that status.
-    fn is_over(&self, now: Timestamp, status: AttestationStatus) -> bool {
+    fn is_over(&self, (now, states): (Timestamp, &NodeStates), status: AttestationStatus) -> bool {
         self.reason != Some(StateReason::Admin)
-            && status != AttestationStatus::SpoofSuspect
+            && states.of_attestation(status) != PolicyState::Quarantined
             && self.until.is_none_or(|until| until <= now)
     }
 
-    fn enter(&mut self, now: Timestamp, status: AttestationStatus) -> Option<Entered> {
-        let (before, after) = (self.state, PolicyState::of(status));
+    fn enter(&mut self, (now, states): (Timestamp, &NodeStates), status: AttestationStatus) -> Option<Entered> {
+        let (before, after) = (self.state, states.of_attestation(status));
         self.state = after;
-        self.reason = StateReason::of(status);
+        self.reason = StateReason::of(status).filter(|_| after != PolicyState::Normal);
         self.until = None;
         self.note = None;
         if after == before {
@@ -177,7 +159,7 @@ impl NodeState {
         if after == PolicyState::Warn {
             return Some(Entered::Warn(reason));
         }
-        self.until = Some(now + self.length(now));
+        self.until = Some(now + self.length((now, states)));
         if self.begun.len() >= QUARANTINES_COUNTED_MAX {
             self.begun.remove(0);
         }
@@ -186,13 +168,13 @@ impl NodeState {
     }
 
     /// How long a quarantine lasts that begins now.
-    fn length(&self, now: Timestamp) -> Millis {
+    fn length(&self, (now, states): (Timestamp, &NodeStates)) -> Millis {
         let within = |window: Millis| self.begun.iter().filter(|at| now < **at + window).count();
-        match (within(QUARANTINE_DAY_MS), within(QUARANTINE_HOUR_MS)) {
-            (2.., _) => QUARANTINE_MS[2],
-            (_, 1..) => QUARANTINE_MS[1],
-            _ => QUARANTINE_MS[0],
-        }
+        states.quarantine(match (within(QUARANTINE_DAY_MS), within(QUARANTINE_HOUR_MS)) {
+            (2.., _) => 2,
+            (_, 1..) => 1,
+            _ => 0,
+        })
     }
 
     /// Bytes of memory that it takes.

@@ -378,6 +378,9 @@ impl Telemetry {
             | Audit::NodeNormal { .. }
             | Audit::NodeCleared { .. }
             | Audit::TokenChanged { .. }
+            | Audit::PolicyAdded { .. }
+            | Audit::PolicyActivated { .. }
+            | Audit::PolicyTampered { .. }
             | Audit::NodeRegistered { .. }
             | Audit::NodeOnline { .. }
             | Audit::NodeStale { .. }

@@ -23,6 +23,7 @@ use crate::audit;
 use crate::http;
 use crate::logs;
 use crate::platform;
+use crate::policy_files;
 use crate::result_keys::ResultKeys;
 use crate::rfc3339;
 use crate::secret::{Secret, SecretFileError};
@@ -113,6 +114,8 @@ pub struct Config {
     pub alerts: alerts::Settings,
     /// The file of alert rules, if the operator named one.
     pub alert_rules_file: Option<PathBuf>,
+    /// The folder of policies that are added at a start.
+    pub policy_dir: PathBuf,
     /// The file of settings that was read.
     pub file: Option<PathBuf>,
     /// Warnings for the operator, a line each.
@@ -283,6 +286,7 @@ impl Config {
                 kept: values.number("alert_files_kept") as u32,
                 webhook: webhook(&values)?,
             },
+            policy_dir: values.text("policy_dir").map_or_else(|| policy_files::folder_of(&data_dir), PathBuf::from),
             alert_rules_file: values.text("alert_rules_file").map(PathBuf::from),
             notices,
             data_dir,

@@ -503,6 +503,12 @@ pub const SETTINGS: &[Setting] = &[
         "File of alert rules; without it <data-dir>/alert_rules.json if it exists, else the built-in rules",
     ),
     setting(
+        "policy_dir",
+        "",
+        ValueType::OptionalPath,
+        "Folder whose files policy_v<N>.json are added at a start, if they are new; without it <data-dir>/policies",
+    ),
+    setting(
         "alert_file_bytes",
         "4MiB",
         ValueType::Bytes(4_096, GIB),

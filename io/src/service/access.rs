@@ -75,6 +75,7 @@ impl Service {
             Route::Health(route) => self.handle_health(now, caller, route),
             Route::Metrics => Ok(Answer::Now(self.metrics(now, caller, request))),
             Route::Nodes(route) => self.handle_nodes(now, caller, request, route),
+            Route::Policies(route) => self.handle_policies(now, caller, request, route),
             Route::Notifications(route) => self.handle_notifications(now, caller, request, route),
             Route::Tokens(route) => self.handle_tokens(now, caller, request, route),
             Route::Jobs(route) => self.handle_jobs(now, caller, request, route),

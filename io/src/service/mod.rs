@@ -66,6 +66,7 @@ mod orphans;
 mod overload;
 mod path;
 mod plane;
+mod policies;
 mod problem;
 mod query;
 mod reads;

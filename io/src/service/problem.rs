@@ -2,10 +2,11 @@
 
 use super::plane::{Plane, PlaneAddrs};
 use crate::http::{self, Reply};
-use crate::object::Object;
+use crate::object::{self, Object};
 use crate::rfc3339::Rfc3339;
 use sheratan_core::integrity::checksum::Failure;
-use sheratan_core::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX};
+use sheratan_core::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX, POLICIES_BYTES_MAX, POLICIES_MAX};
+use sheratan_core::policy::Denial;
 use sheratan_core::{Hub, JobSeq, Millis, Refusal, TokenRefusal};
 
 /// A refusal of a request.
@@ -101,6 +102,19 @@ impl Problem {
     pub fn unknown_job() -> Self {
         let detail = "the hub knows no job of this id: it was never submitted here, or its retention is over";
         Problem::new(404, "unknown_job", detail)
+    }
+
+    /// The hub holds no policy of this version.
+    pub fn unknown_policy() -> Self {
+        Problem::new(404, "unknown_policy", "the hub holds no policy of this version: list them with GET /api/policies")
+    }
+
+    /// The active policy denies the request.
+    pub fn denied_by(denial: &Denial) -> Self {
+        let Denial { version, rule, reason, .. } = denial;
+        Problem::new(403, "policy_denied", denial.to_string()).with_extra(extra(|out| {
+            out.number("policy_version", *version).text_or_null("rule", rule.as_deref()).text("reason", reason);
+        }))
     }
 
     /// The path does not have the request's method.
@@ -486,6 +500,44 @@ impl Problem {
                 "spoof_suspect",
                 "the node's capability hash changes too often: two programs may use its name. \"force\":true accepts it even so",
             ),
+            Refusal::PolicyDenied(denial) => Problem::denied_by(denial),
+            Refusal::PolicyMalformed(error) => Problem::bad_request(format!("the policy is not valid: {error}"))
+                .with_extra(extra(|out| _ = out.text("pointer", &error.pointer).text("reason", &error.reason))),
+            Refusal::PolicyVersionExists { version, sha256 } => Problem::new(
+                409,
+                "policy_version_exists",
+                format!(
+                    "version {version} is held with another content (sha256 {}): a change is a new version",
+                    hex::encode(sha256)
+                ),
+            ),
+            Refusal::PolicyVersionTooLow { version, highest } => Problem::new(
+                409,
+                "policy_version_too_low",
+                format!(
+                    "version {version} is not above {highest}, the highest that was ever added: give it a higher one"
+                ),
+            )
+            .with_extra(format!(",\"highest\":{highest}")),
+            Refusal::PoliciesFull { policies, bytes } => Problem::new(
+                409,
+                "too_many_policies",
+                format!(
+                    "{policies} of {POLICIES_MAX} policies are held, with {bytes} of {POLICIES_BYTES_MAX} bytes; those that are held can be activated still"
+                ),
+            ),
+            Refusal::UnknownPolicy => Problem::unknown_policy(),
+            Refusal::PolicyNotActive { active } => Problem::new(
+                409,
+                "policy_not_active",
+                format!("version {active} is active, not the one that `expect_active` names: look at it again"),
+            )
+            .with_extra(format!(",\"active\":{active}")),
+            Refusal::PolicyLocksOut => Problem::new(
+                409,
+                "policy_locks_out",
+                "under this policy nobody could activate another one from the hub's own machine: let hub_token or no_token have the role admin in local_roles, and deny no admin there",
+            ),
             Refusal::NodeInUse { leases: 0 } => {
                 Problem::new(409, "node_in_use", "the node is online: drain it and stop it, then remove it")
             }
@@ -517,4 +569,12 @@ impl Problem {
         }
         reply
     }
+}
+
+/// Additional members of a problem: `,"name":value` for each.
+fn extra(fill: impl FnOnce(&mut Object)) -> String {
+    let mut members = Vec::new();
+    object::object(&mut members, fill);
+    let members = String::from_utf8(members).expect("JSON is text");
+    format!(",{}", &members[1..members.len() - 1])
 }

@@ -6,7 +6,9 @@
 
 use super::path;
 use super::plane::Plane;
-use super::{health, jobs, kinds, leases, letters, metrics, nodes, notifications, orphans, results, tokens, weights};
+use super::{
+    health, jobs, kinds, leases, letters, metrics, nodes, notifications, orphans, policies, results, tokens, weights,
+};
 use crate::http::Method;
 
 /// A route of a resource. Each resource's module defines its paths, their methods and their labels.
@@ -18,6 +20,8 @@ pub enum Route<'a> {
     Metrics,
     /// Of the control plane.
     Nodes(nodes::Route<'a>),
+    /// Of the control plane.
+    Policies(policies::Route<'a>),
     /// Of the control plane.
     Notifications(notifications::Route),
     /// Of the control plane.
@@ -95,6 +99,7 @@ impl Route<'_> {
             Route::Health(route) => route.name(),
             Route::Metrics => "metrics",
             Route::Nodes(route) => route.name(),
+            Route::Policies(route) => route.name(),
             Route::Notifications(route) => route.name(),
             Route::Tokens(route) => route.name(),
             Route::Jobs(route) => route.name(),
@@ -127,6 +132,7 @@ impl Route<'_> {
             Route::Results(route) => route.is_read(),
             Route::Nodes(route) => matches!(route, nodes::Route::One(_) | nodes::Route::Policies),
             Route::Kinds(_) | Route::Letters(_) | Route::Orphans(_) | Route::Weights(_) | Route::Tokens(_) => true,
+            Route::Policies(route) => !matches!(route, policies::Route::Explain),
             // What the hub is like now, durable or not.
             Route::Health(_) | Route::Metrics | Route::Notifications(_) | Route::Leases(_) | Route::Unserved => false,
         }
@@ -138,6 +144,7 @@ impl Route<'_> {
         match self {
             Route::Health(_) | Route::Metrics | Route::Notifications(_) | Route::Unserved => false,
             Route::Nodes(nodes::Route::Registry | nodes::Route::Policies) => false,
+            Route::Policies(policies::Route::Explain) => false,
             _ => !is_read,
         }
     }
@@ -148,6 +155,7 @@ impl Route<'_> {
             Route::Health(route) => route.methods(),
             Route::Metrics => "GET, HEAD",
             Route::Nodes(route) => route.methods(),
+            Route::Policies(route) => route.methods(),
             Route::Notifications(route) => route.methods(),
             Route::Tokens(route) => route.methods(),
             Route::Jobs(route) => route.methods(),
@@ -181,7 +189,8 @@ fn belongs(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
     let of_control = || {
         let notifications = || notifications::Route::find(path).map(Route::Notifications);
         let tokens = || tokens::Route::find(path).map(Route::Tokens);
-        let route = nodes::Route::find(path).map(Route::Nodes).or_else(notifications);
+        let policies = || policies::Route::find(path).map(Route::Policies);
+        let route = nodes::Route::find(path).map(Route::Nodes).or_else(policies).or_else(notifications);
         Some((Some(Plane::Control), route.or_else(tokens)?))
     };
     let of_data = || {
@@ -223,12 +232,16 @@ mod tests {
             (Plane::Control, "/api/admin/policies", Route::Nodes(nodes::Route::Policies)),
             (Plane::Control, "/api/admin/policies/clear", Route::Nodes(nodes::Route::ClearPolicy)),
             (Plane::Control, "/api/nodes/x/rekey", Route::Unserved),
-            (Plane::Control, "/api/policies", Route::Unserved),
             (Plane::Control, "/api/tokens", Route::Tokens(tokens::Route::Show)),
             (Plane::Control, "/api/tokens/rotate", Route::Tokens(tokens::Route::Rotate)),
             (Plane::Control, "/api/tokens/finalize", Route::Tokens(tokens::Route::Finalize)),
             (Plane::Control, "/api/tokens/abort", Route::Tokens(tokens::Route::Abort)),
             (Plane::Control, "/api/tokens/scoped", Route::Unserved),
+            (Plane::Control, "/api/policies", Route::Policies(policies::Route::List)),
+            (Plane::Control, "/api/policies/2", Route::Policies(policies::Route::One("2"))),
+            (Plane::Control, "/api/policies/2/activate", Route::Policies(policies::Route::Activate("2"))),
+            (Plane::Control, "/api/policies/explain", Route::Policies(policies::Route::Explain)),
+            (Plane::Control, "/api/policies/2/shadow", Route::Unserved),
             (Plane::Control, "/", Route::Unserved),
             (Plane::Data, "/mesh/submit_request", Route::Jobs(jobs::Route::SubmitOne)),
             (Plane::Data, "/mesh/pull_requests", Route::Leases(leases::Route::Pull(None))),

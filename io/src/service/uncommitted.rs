@@ -127,6 +127,8 @@ impl Uncommitted {
             | Outcome::KindSet { .. }
             | Outcome::ActBegun { .. }
             | Outcome::Parked { .. }
+            | Outcome::PolicyAdded { .. }
+            | Outcome::PolicyActivated { .. }
             | Outcome::Refused(_) => {}
         }
     }

@@ -40,6 +40,12 @@ pub fn print_outcome(outcome: &Outcome) -> String {
         Outcome::Parked { orphan, is_duplicate } => {
             Printed::new("orphan").word(orphan).flag(*is_duplicate, "again").end()
         }
+        Outcome::PolicyAdded { version, is_duplicate } => {
+            Printed::new("policy").word(version).flag(*is_duplicate, "again").end()
+        }
+        Outcome::PolicyActivated { version, previous } => {
+            Printed::new("active").word(version).option("previous", previous).end()
+        }
         Outcome::Completed(completed) => print_completed(completed),
         Outcome::Reclaimed(jobs) => join(jobs.iter().map(|job| format!("{} reclaimed", job.get()))),
         Outcome::Refused(refusal) => print_refusal(refusal),
@@ -170,6 +176,21 @@ fn print_refusal(refusal: &Refusal) -> String {
         Refusal::NeverAttested => refused("never_attested"),
         Refusal::AttestationChanged => refused("attestation_changed"),
         Refusal::SpoofSuspect => refused("spoof_suspect"),
+        Refusal::PolicyDenied(denial) => {
+            let refused = refused("policy_denied").option("policy", denial.version);
+            refused.maybe("rule", &denial.rule, |rule| values::name(rule))
+        }
+        Refusal::PolicyMalformed(error) => refused("policy_malformed").option("at", values::name(&error.pointer)),
+        Refusal::PolicyVersionExists { version, .. } => refused("policy_version_exists").option("version", version),
+        Refusal::PolicyVersionTooLow { version, highest } => {
+            refused("policy_version_too_low").option("version", version).option("highest", highest)
+        }
+        Refusal::PoliciesFull { policies, bytes } => {
+            refused("policies_full").option("policies", policies).option("bytes", bytes)
+        }
+        Refusal::UnknownPolicy => refused("unknown_policy"),
+        Refusal::PolicyNotActive { active } => refused("policy_not_active").option("active", active),
+        Refusal::PolicyLocksOut => refused("policy_locks_out"),
         Refusal::NodeInUse { leases } => refused("node_in_use").option("leases", leases),
     }
     .end()
@@ -312,6 +333,11 @@ fn print_audit(audit: &Audit) -> (&'static str, String) {
         Audit::NodeNormal { node, .. } => ("POLICY_NORMAL", line.option("node", values::name(node))),
         Audit::NodeCleared { node, .. } => ("POLICY_CLEARED_MANUAL", line.option("node", values::name(node))),
         Audit::TokenChanged { change, .. } => tokens::change(line, change),
+        Audit::PolicyAdded { version, .. } => ("POLICY_ADDED", line.option("version", version)),
+        Audit::PolicyActivated { version, previous, .. } => {
+            ("POLICY_ACTIVATED", line.option("version", version).option("previous", previous))
+        }
+        Audit::PolicyTampered { version, .. } => ("POLICY_TAMPERED", line.option("version", version)),
         Audit::NodeRegistered { node } => ("NODE_REGISTERED", line.option("node", values::name(node))),
         Audit::NodeOnline { node } => ("NODE_ONLINE", line.option("node", values::name(node))),
         Audit::NodeStale { node } => ("NODE_STALE", line.option("node", values::name(node))),

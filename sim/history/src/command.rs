@@ -168,6 +168,8 @@ pub(crate) fn print(command: &Command) -> String {
         Command::Quarantine(order) => operate::print_quarantine(order),
         Command::Tokens(order) => tokens::print(order),
         Command::ClearNode(node) => Printed::new("clear_node").word(values::name(node)).end(),
+        Command::AddPolicy(document) => Printed::new("add_policy").word(values::payload(document)).end(),
+        Command::ActivatePolicy(order) => operate::print_activate(order),
         Command::RemoveNode(node) => Printed::new("remove_node").word(values::name(node)).end(),
     }
 }

@@ -81,6 +81,9 @@
 //! configure_tokens active=1 next=2 until=9000           what a configuration says -> done
 //! rotate_token 2 until=9000, move_rotation 9500, finish_rotation, abort_rotation
 //!                                                       the shared token, by digests -> done | refused WHY
+//! add_policy {"version":2,"default":"allow"}            -> policy 2 | policy 2 again | refused WHY
+//! activate 2 HASH expect=1                              HASH is that of its canonical form
+//!                                                       -> active 2 previous=1 | refused WHY
 //! ```
 //! `final` means not retryable. A result without `mark` has that of its content, so a repeated line is a result that is sent
 //! twice; `id:7` is a mark of a result's id alone, as earlier builds wrote it.

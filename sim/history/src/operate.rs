@@ -1,11 +1,11 @@
 //! What operators do, as lines: rules of kinds, dead letters, nodes in and out of service.
 
 use crate::command::{MARK, PRIORITY, content_mark, parse_attestation, print_attestation, print_mark};
-use crate::values::{self, DURATION, INSTANT, INTEGRITY, JOB, NAME, NUMBER, NUMBER_32, PAYLOAD};
+use crate::values::{self, DURATION, HASH_32, INSTANT, INTEGRITY, JOB, NAME, NUMBER, NUMBER_32, PAYLOAD};
 use crate::words::{Kind, Options, Printed, WordError, Words};
 use sheratan_core::{
-    Accept, ActOn, AdoptOrphan, BeginAct, Command, Drain, EndReason, KindRules, LetterFilter, Millis, Name,
-    OnExhausted, OnLettersFull, ParkResult, Pause, Quarantine, SetKind, Weight,
+    Accept, ActOn, ActivatePolicy, AdoptOrphan, BeginAct, Command, Drain, EndReason, KindRules, LetterFilter, Millis,
+    Name, OnExhausted, OnLettersFull, ParkResult, Pause, Quarantine, SetKind, Weight,
 };
 
 /// The verbs of operators' commands.
@@ -25,6 +25,8 @@ pub(crate) const VERBS: &[&str] = &[
     "accept",
     "quarantine",
     "clear_node",
+    "add_policy",
+    "activate",
 ];
 
 const ACT_ON: Kind<ActOn> = Kind {
@@ -92,8 +94,22 @@ pub(crate) fn parse(verb: &str, words: &mut Words<'_>) -> Result<Command, WordEr
             Command::Quarantine(Quarantine { node, duration_ms, reason: options.get("reason", &NAME)? })
         }
         "clear_node" => Command::ClearNode(words.take(&NAME)?),
+        "add_policy" => Command::AddPolicy(words.take(&PAYLOAD)?),
+        "activate" => {
+            let (version, sha256) = (words.take(&NUMBER)?, words.take(&HASH_32)?);
+            let expect_active = words.options(&["expect"], &[])?.get("expect", &NUMBER)?;
+            Command::ActivatePolicy(Box::new(ActivatePolicy { version, sha256, expect_active }))
+        }
         _ => unreachable!("it is one of the verbs of operators"),
     })
+}
+
+pub(crate) fn print_activate(order: &ActivatePolicy) -> String {
+    Printed::new("activate")
+        .word(order.version)
+        .word(values::hash(&order.sha256))
+        .maybe("expect", &order.expect_active, u64::to_string)
+        .end()
 }
 
 pub(crate) fn print_drain(drain: &Drain) -> String {

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
 use sheratan_core::limits::{Limits, NAME_BYTES_MAX};
 use sheratan_core::{
-    Accept, ActOn, AdoptOrphan, Attestation, Audit, BeginAct, Calendar, Command, Complete, Drain, Effect, EndReason,
-    Extend, FinalStatus, Health, Heartbeat, Idempotency, JobSeq, KindRules, LeaseRef, LetterFilter, Millis, Name,
-    NameSet, NodeIndex, OnDuplicate, OnExhausted, OnFailed, OnLettersFull, Outcome, ParkResult, Pause, Payload,
-    Priority, Pull, Quarantine, Release, ResultMark, RulesVersion, Salt, SetKind, Setting, Submit, Submitted,
+    Accept, ActOn, ActivatePolicy, AdoptOrphan, Attestation, Audit, BeginAct, Calendar, Command, Complete, Drain,
+    Effect, EndReason, Extend, FinalStatus, Health, Heartbeat, Idempotency, JobSeq, KindRules, LeaseRef, LetterFilter,
+    Millis, Name, NameSet, NodeIndex, OnDuplicate, OnExhausted, OnFailed, OnLettersFull, Outcome, ParkResult, Pause,
+    Payload, Priority, Pull, Quarantine, Release, ResultMark, RulesVersion, Salt, SetKind, Setting, Submit, Submitted,
     Timestamp, TokenConfig, TokenDigest, TokenOrder, TokenRotation, Utc, WaiterId, Weight, Zone,
 };
 use sheratan_history::{Histories, History, SnapshotOf, Source, Step, print_effects, print_outcome};
@@ -327,6 +327,10 @@ fn token_orders() -> BoxedStrategy<TokenOrder> {
         numbers().prop_map(Utc::from_millis).prop_map(TokenOrder::Move),
         Just(TokenOrder::Finish),
         Just(TokenOrder::Abort),
+        payloads().prop_map(Command::AddPolicy),
+        (numbers(), any::<[u8; 32]>(), prop::option::of(numbers())).prop_map(|(version, sha256, expect_active)| {
+            Command::ActivatePolicy(Box::new(ActivatePolicy { version, sha256, expect_active }))
+        }),
     ]
     .boxed()
 }

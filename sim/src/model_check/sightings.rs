@@ -163,6 +163,8 @@ impl Sightings {
             Outcome::ActBegun { .. } => "act begun",
             Outcome::Parked { is_duplicate: true, .. } => "parked: repeated",
             Outcome::Parked { .. } => "parked",
+            Outcome::PolicyAdded { .. } => "policy added",
+            Outcome::PolicyActivated { .. } => "policy active",
             Outcome::Refused(refusal) => name_of_refusal(refusal),
             Outcome::Extended(_) => unreachable!("counted above, lease by lease"),
         });
@@ -249,6 +251,9 @@ impl Sightings {
             Effect::Audit(_, Audit::NodeNormal { .. }) => "node normal",
             Effect::Audit(_, Audit::NodeCleared { .. }) => "node cleared",
             Effect::Audit(_, Audit::TokenChanged { .. }) => "token changed",
+            Effect::Audit(_, Audit::PolicyAdded { .. }) => "policy added",
+            Effect::Audit(_, Audit::PolicyActivated { .. }) => "policy activated",
+            Effect::Audit(_, Audit::PolicyTampered { .. }) => "policy tampered with",
         });
     }
 
@@ -328,6 +333,14 @@ fn name_of_refusal(refusal: &Refusal) -> &'static str {
         Refusal::AttestationChanged => "refused: attestation changed",
         Refusal::SpoofSuspect => "refused: spoof suspect",
         Refusal::Token(_) => "refused: order about the token",
+        Refusal::PolicyDenied(_) => "refused: denied by policy",
+        Refusal::PolicyMalformed(_) => "refused: policy malformed",
+        Refusal::PolicyVersionExists { .. } => "refused: policy version exists",
+        Refusal::PolicyVersionTooLow { .. } => "refused: policy version too low",
+        Refusal::PoliciesFull { .. } => "refused: policies full",
+        Refusal::UnknownPolicy => "refused: unknown policy",
+        Refusal::PolicyNotActive { .. } => "refused: policy not active",
+        Refusal::PolicyLocksOut => "refused: policy locks out",
         Refusal::NodeInUse { .. } => "refused: node in use",
         Refusal::TooManyLetters { .. } => "refused: too many letters",
         Refusal::TooManyActs { .. } => "refused: too many acts",

@@ -209,6 +209,8 @@ impl<'a> Both<'a> {
             | Command::Quarantine(_)
             | Command::ClearNode(_)
             | Command::Tokens(_)
+            | Command::AddPolicy(_)
+            | Command::ActivatePolicy(_)
             | Command::Heartbeat(_)
             | Command::Tick
             | Command::AdoptRules(_)

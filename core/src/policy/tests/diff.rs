@@ -48,15 +48,16 @@ fn a_lifted_floor_and_an_attestation_that_is_asked_for_are_seen() {
 
     let diff = Diff::between(&policy(json!({})), &policy(json!({"gates": {"pull": ["attestation_ok"]}})));
     assert!(diff.denied_count > 0);
-    let is_seen =
-        |request: &CaseRequest| request.operation == Operation::Pull && request.attestation != Some(Attestation::Ok);
+    let is_seen = |request: &CaseRequest| {
+        request.operation == Operation::Pull && request.attestation != Some(AttestationStatus::Ok)
+    };
     assert!(diff.denied.iter().all(is_seen));
 
     let drift = json!({"id": "no", "effect": "deny", "operations": ["pull"], "attestation": ["DRIFT"]});
     let diff = Diff::between(&policy(json!({})), &policy(json!({"rules": [drift]})));
     let attestations: Vec<_> = diff.denied.iter().map(|request| request.attestation).collect();
     // Two roles may pull, from three origins.
-    assert_eq!(attestations, [Some(Attestation::Drift); 6]);
+    assert_eq!(attestations, [Some(AttestationStatus::Drift); 6]);
 }
 
 #[test]

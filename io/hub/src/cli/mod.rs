@@ -105,7 +105,7 @@ enum Command {
     Audit(audit::Args),
     /// Apply alert rules to an audit log, outside the hub
     Watch(watch::Args),
-    /// Check or compare policy documents, without a hub
+    /// Check, compare, add, activate and explain policies
     Policy(policy::Args),
     /// Show the effective settings and the source of each
     Config(settings::Args),

@@ -17,6 +17,7 @@ use sheratan_io::config::Config;
 use sheratan_io::journal::{self, Progress, Recovered, Recovery, Store};
 use sheratan_io::logs;
 use sheratan_io::platform::{Signal, create_private_dir, on_signals};
+use sheratan_io::policy_files::PolicyFiles;
 use sheratan_io::redact::{Redactor, SECRET_BYTES_MIN};
 use sheratan_io::secret::Secret;
 use sheratan_io::service::{PlaneAddrs, Recovering, Service, Settings};
@@ -174,6 +175,9 @@ fn serve(
     service.adopt_rules(now);
     service.set_weights(now, &config.weights);
     service.configure_kinds(now, &config.kinds).iter().for_each(|warning| tracing::warn!("{warning}"));
+    let policies = PolicyFiles::read(&config.policy_dir);
+    policies.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    service.add_policies(now, policies.documents).iter().for_each(|warning| tracing::warn!("{warning}"));
     service.set_alerts(now, rules.first);
     service.begin_tokens(now);
     service.audit_short_token(now);

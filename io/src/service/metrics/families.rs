@@ -79,6 +79,8 @@ impl Service {
         out.counter("attestation_drifts", help, telemetry.total(Counter::AttestationDrift));
         let help = "Times that a node became suspect of being several: its capability hash changed too often";
         out.counter("attestation_spoof_suspects", help, telemetry.total(Counter::AttestationSpoof));
+        let help = "Version of the active policy";
+        out.gauge("policy_version", help, self.hub.policies().active().version());
         let help = "Times that a node was warned about";
         out.counter("policy_warnings", help, telemetry.total(Counter::NodeWarned));
         let help = "Times that a node was put in quarantine";

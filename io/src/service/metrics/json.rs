@@ -29,6 +29,7 @@ pub fn control(out: &mut Object, service: &Service, now: Timestamp) {
     }
     out.number("attestation_drift_1m", minute(Counter::AttestationDrift));
     out.number("attestation_spoof_1m", minute(Counter::AttestationSpoof));
+    out.number("policy_version", service.hub.policies().active().version());
     out.number("policy_warn_active", registry.count_in(PolicyState::Warn));
     out.number("policy_quarantine_active", registry.count_in(PolicyState::Quarantined));
     out.number("policy_warn_1m", minute(Counter::NodeWarned));

@@ -57,6 +57,7 @@ impl Service {
             out.plain("health", node.health().as_str());
             out.plain("attestation_status", node.attestation_status().as_str());
             out.plain("policy_state", node.policy_state().as_str());
+            out.number("policy_version", self.hub.policies().active().version());
             out.number("next_heartbeat_ms", interval.get());
         });
         Ok(if is_attested { Answer::Reply(reply) } else { Answer::Now(reply) })

@@ -7,6 +7,7 @@ mod quiet_nodes;
 mod registry;
 mod standing;
 
+pub(super) use operate::fields_of;
 pub use quiet_nodes::QuietNodes;
 pub use registry::registry_of;
 use sheratan_core::Timestamp;

@@ -71,7 +71,7 @@ impl Service {
 }
 
 /// The members of an act's body, which may be absent.
-pub(super) fn fields_of<'a>(request: &'a Request, known: &[&str]) -> Result<Fields<'a>, Problem> {
+pub(in crate::service) fn fields_of<'a>(request: &'a Request, known: &[&str]) -> Result<Fields<'a>, Problem> {
     let body: &[u8] = if request.body().is_empty() { b"{}" } else { request.body() };
     Fields::parse_strict(body, known)
 }

@@ -45,6 +45,7 @@ fn write_registry(out: &mut Object, hub: &Hub, page: &Page<'_>, seen_at: impl Fn
     out.flag("ok", true).plain("schema", "sheratan.nodes_registry@1");
     out.number("node_ttl_sec", limits.node_ttl_ms.as_secs_ceil());
     out.number("node_dead_sec", limits.node_dead_ms.as_secs_ceil());
+    write_policy(out, hub);
     let mut nodes = hub.registry().iter_after(page.after);
     let mut last = None;
     out.object("nodes", |out| {
@@ -57,6 +58,20 @@ fn write_registry(out: &mut Object, hub: &Hub, page: &Page<'_>, seen_at: impl Fn
         Some(last) => out.text("next_cursor", last),
         None => out.raw("next_cursor", b"null"),
     };
+}
+
+/// The active policy.
+fn write_policy(out: &mut Object, hub: &Hub) {
+    let policies = hub.policies();
+    out.object("policy", |out| {
+        out.number("version", policies.active().version());
+        out.plain("sha256", hex::encode(policies.active().snapshot().sha256()));
+        match policies.activated_at() {
+            // The built-in one, for ever.
+            Timestamp::ZERO => out.raw("activated_utc", b"null"),
+            at => out.time("activated_utc", hub.calendar().utc(at)),
+        };
+    });
 }
 
 /// A node, with its history if `is_whole`; `seen_at` is later than the node's own instant if a heartbeat is not journaled yet.

@@ -238,6 +238,19 @@ pub fn write_details(
             out.plain("by", by.as_str());
             event
         }
+        Audit::PolicyAdded { version, sha256, by } => {
+            out.number("version", *version).plain("sha256", hex::encode(sha256)).plain("by", by.as_str());
+            "POLICY_ADDED"
+        }
+        Audit::PolicyActivated { version, sha256, previous, by } => {
+            out.number("version", *version).plain("sha256", hex::encode(sha256));
+            out.number("previous", *previous).plain("by", by.as_str());
+            "POLICY_ACTIVATED"
+        }
+        Audit::PolicyTampered { version, sha256, by } => {
+            out.number("version", *version).plain("sha256_held", hex::encode(sha256)).plain("by", by.as_str());
+            "POLICY_TAMPERED"
+        }
         Audit::NodeRegistered { node } => about(out, node, "NODE_REGISTERED"),
         Audit::NodeOnline { node } => about(out, node, "NODE_ONLINE"),
         Audit::NodeStale { node } => about(out, node, "NODE_STALE"),

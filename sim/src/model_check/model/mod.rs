@@ -240,7 +240,12 @@ impl Model {
                 self.set_weights(weights);
                 Outcome::Done
             }
-            Command::Accept(_) | Command::Quarantine(_) | Command::ClearNode(_) | Command::Tokens(_) => {
+            Command::Accept(_)
+            | Command::Quarantine(_)
+            | Command::ClearNode(_)
+            | Command::Tokens(_)
+            | Command::AddPolicy(_)
+            | Command::ActivatePolicy(_) => {
                 unreachable!("the traffic has none of these")
             }
             Command::DiscardOrphan(orphan) => match self.orphans.get(*orphan) {

@@ -1,8 +1,7 @@
 //! `sheratan-hub policy check|diff`: policy documents on this machine, before a hub gets them. No hub is asked.
 
-use super::failure::Failure;
-use super::terminal::{self, printable};
-use clap::Subcommand;
+use crate::cli::failure::Failure;
+use crate::cli::terminal::{self, printable};
 use serde_json::{Value, json};
 use sheratan_core::Origin;
 use sheratan_core::policy::limits::DOCUMENT_BYTES_MAX;
@@ -12,77 +11,45 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const EXAMPLES: &str = "\
-Examples:
-  sheratan-hub policy check policies/policy_v2.json             is it valid, and do its cases hold
-  sheratan-hub policy check policies/*.json --json              one line of JSON for each
-  sheratan-hub policy diff policy_v2.json policy_v3.json        what becomes allowed, and what denied
-
-A document is checked as a hub checks it: an error names its place (a JSON Pointer) and what is expected there. Its cases are \
-decided, and whether the shared token may still activate another policy from the hub's own machine. diff decides combinations of \
-what either document names, each with one value that neither names.
-
-Exit code 0 if all is well (for diff: if nothing changes), 1 if not, 2 for an invalid command line.";
-
-/// The arguments of `policy`.
-#[derive(clap::Args)]
-#[command(after_help = EXAMPLES)]
-pub struct Args {
-    #[command(subcommand)]
-    what: What,
+/// Checks documents; all, also after one that is wrong.
+pub fn check_all(files: &[PathBuf], is_json: bool) -> ExitCode {
+    let are_right: Vec<bool> = files.iter().map(|file| check(file, is_json)).collect();
+    if are_right.iter().all(|is_right| *is_right) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-#[derive(Subcommand)]
-enum What {
-    /// Check documents, and decide their cases
-    #[command(after_help = EXAMPLES)]
-    Check {
-        /// The documents
-        #[arg(value_name = "FILE", required = true)]
-        files: Vec<PathBuf>,
-        /// Print one line of JSON for each
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show what one document allows and denies that another does not
-    #[command(after_help = EXAMPLES)]
-    Diff {
-        /// The document that holds
-        #[arg(value_name = "BEFORE")]
-        before: PathBuf,
-        /// The one that would
-        #[arg(value_name = "AFTER")]
-        after: PathBuf,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+/// Compares two documents.
+pub fn diff(before: &Path, after: &Path, is_json: bool) -> Result<ExitCode, Failure> {
+    let diff = Diff::between(&read(before)?, &read(after)?);
+    show_diff(&diff, is_json);
+    Ok(if diff.allowed_count + diff.denied_count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Checks or compares documents.
-pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    match args.what {
-        What::Check { files, json } => {
-            // All are checked, also after one that is wrong.
-            let are_right: Vec<bool> = files.iter().map(|file| check(file, json)).collect();
-            Ok(if are_right.iter().all(|is_right| *is_right) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
-        What::Diff { before, after, json } => {
-            let diff = Diff::between(&read(&before)?, &read(&after)?);
-            show_diff(&diff, json);
-            Ok(if diff.allowed_count + diff.denied_count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
-    }
+/// The text of a document that is valid.
+pub fn read_text(path: &Path) -> Result<String, Failure> {
+    let bytes = read_bytes(path)?;
+    parse(path, &bytes)?;
+    String::from_utf8(bytes).map_err(|error| named(path, &error))
 }
 
 fn read(path: &Path) -> Result<Policy, Failure> {
-    let named = |error: &dyn std::fmt::Display| Failure::Local(format!("{}: {error}", path.display()));
+    parse(path, &read_bytes(path)?)
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     // One byte more shows that it is too large.
     let limit = DOCUMENT_BYTES_MAX as u64 + 1;
-    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(|error| named(&error))?;
-    let snapshot = Snapshot::parse(&bytes).map_err(|error| named(&error))?;
+    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(|error| named(path, &error))?;
+    Ok(bytes)
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Policy, Failure> {
+    let snapshot = Snapshot::parse(bytes).map_err(|error| named(path, &error))?;
     Ok(Policy::compile(&snapshot))
+}
+
+fn named(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::Local(format!("{}: {error}", path.display()))
 }
 
 /// Checks a document and says what is wrong; returns whether nothing is.
@@ -123,7 +90,8 @@ fn check(path: &Path, is_json: bool) -> bool {
     is_right
 }
 
-fn show_diff(diff: &Diff, is_json: bool) {
+/// Shows what becomes allowed, and what denied.
+pub fn show_diff(diff: &Diff, is_json: bool) {
     if is_json {
         let requests = |requests: &[CaseRequest]| requests.iter().map(request_json).collect::<Vec<Value>>();
         let document = json!({"ok": true, "compared": diff.compared, "total": diff.total.to_string(),
