@@ -47,7 +47,7 @@ pub use access::guard::AuthGuard;
 pub use acts::{Act, ActOn, Acts, BeginAct};
 pub use command::{
     Accept, AdoptOrphan, Attestation, Command, Complete, Drain, Extend, Health, Heartbeat, Idempotency, OnDuplicate,
-    OnFailed, Priority, Pull, Quarantine, Release, ResultMark, SetKind, Submit, Weight,
+    OnFailed, Priority, Pull, Quarantine, RekeyNode, Release, ResultMark, SetKind, Signing, Submit, Weight,
 };
 pub use dedup::Dedup;
 pub use effect::{Audit, Effect};
@@ -79,6 +79,7 @@ pub use queue::waiter::WaiterId;
 pub use queue::{Counts, Queue};
 pub use registry::Registry;
 pub use registry::attestation::{AttestationStatus, Attested, Change, Drift};
+pub use registry::identity::{Identified, IdentityStatus, PublicKey, Verdict};
 pub use registry::node::{Drained, Liveness, Node};
 pub use registry::node_state::{NodeState, PolicyState, StateReason};
 pub use rules::RulesVersion;

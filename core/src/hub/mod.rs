@@ -205,6 +205,7 @@ impl Hub {
             Command::Accept(accept) => self.accept(&accept),
             Command::Quarantine(order) => self.quarantine(order),
             Command::ClearNode(node) => self.clear_node(&node),
+            Command::RekeyNode(rekey) => self.rekey_node(&rekey),
         };
         if let Outcome::Refused(refusal) = &outcome {
             // Nothing has changed, so nothing follows.

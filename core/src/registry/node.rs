@@ -1,7 +1,8 @@
 //! A node: how it describes itself, and when it was last seen.
 
 use super::attestation::{AttestationStatus, Attested};
-use super::node_state::{NodeState, PolicyState};
+use super::identity::{Identified, IdentityStatus, Judgement};
+use super::node_state::{NodeState, PolicyState, Standing};
 use crate::command::{Attestation, Health, Heartbeat};
 use crate::encoding::{members, numbered};
 use crate::ids::NodeIndex;
@@ -49,6 +50,8 @@ pub struct Node {
     pub(super) attested: Option<Box<Attested>>,
     /// Absent if it was always normal.
     pub(super) state: Option<Box<NodeState>>,
+    /// Absent if it never presented a key or a signature.
+    pub(super) identity: Option<Box<Identified>>,
     /// Derived from the jobs when a snapshot is read.
     leases: u32,
     /// Derived from zone and capabilities.
@@ -97,6 +100,7 @@ pub(crate) struct NodeRecord {
     drain: Option<Box<Drained>>,
     attested: Option<Box<Attested>>,
     state: Option<Box<NodeState>>,
+    identity: Option<Box<Identified>>,
 }
 
 members!(NodeRecord {
@@ -115,6 +119,7 @@ members!(NodeRecord {
     13 drain,
     14 attested,
     15 state,
+    16 identity,
 });
 
 numbered!(Liveness { 0 Online, 1 Stale, 2 Dead });
@@ -137,6 +142,7 @@ impl NodeRecord {
             drain: self.drain,
             attested: self.attested,
             state: self.state,
+            identity: self.identity,
             leases: 0,
             profile: Profiles::UNKNOWN,
         }
@@ -160,6 +166,7 @@ impl Node {
             drain: None,
             attested: None,
             state: None,
+            identity: None,
             leases: 0,
             profile: Profiles::UNKNOWN,
         }
@@ -183,12 +190,12 @@ impl Node {
         &self.capabilities
     }
 
-    /// Its health as it reports it, or yellow if that is green and its attestation is not.
+    /// Its health as it reports it, or yellow if that is green and its attestation or identity is not.
     pub fn health(&self) -> Health {
-        match (self.health, self.attestation_status()) {
-            (Health::Green, AttestationStatus::Drift | AttestationStatus::SpoofSuspect) => Health::Yellow,
-            (health, _) => health,
-        }
+        let standing = self.standing();
+        let is_odd = matches!(standing.attestation, AttestationStatus::Drift | AttestationStatus::SpoofSuspect)
+            || standing.identity.is_fault();
+        if self.health == Health::Green && is_odd { Health::Yellow } else { self.health }
     }
 
     /// What it attested, if it ever did.
@@ -198,6 +205,20 @@ impl Node {
 
     pub fn attestation_status(&self) -> AttestationStatus {
         self.attested.as_ref().map_or(AttestationStatus::Missing, |attested| attested.status)
+    }
+
+    /// What is known of its key, if it ever presented one.
+    pub fn identity(&self) -> Option<&Identified> {
+        self.identity.as_deref()
+    }
+
+    pub fn identity_status(&self) -> IdentityStatus {
+        self.identity.as_ref().map_or(IdentityStatus::Unpinned, |identity| identity.status)
+    }
+
+    /// What its state follows.
+    pub(super) fn standing(&self) -> Standing {
+        Standing { attestation: self.attestation_status(), identity: self.identity_status() }
     }
 
     /// Its state and how it came to it; absent if it was always normal.
@@ -283,7 +304,8 @@ impl Node {
     /// Bytes of memory that the node takes.
     pub(crate) fn bytes(&self) -> u64 {
         let told = bytes(&self.name, &self.zone, &self.capabilities, self.endpoint(), self.labels());
-        told + self.bytes_of_drain() + self.bytes_of_state() + self.attested().map_or(0, Attested::bytes)
+        let attested = self.attested().map_or(0, Attested::bytes);
+        told + self.bytes_of_drain() + self.bytes_of_state() + attested + Identified::bytes_with(self.identity(), None)
     }
 
     fn bytes_of_drain(&self) -> u64 {
@@ -297,10 +319,11 @@ impl Node {
 
     /// Bytes of memory that a node takes at most after this heartbeat; `known` is the node before it.
     pub(crate) fn bytes_after(known: Option<&Node>, heartbeat: &Heartbeat) -> u64 {
-        let Heartbeat { node, zone, capabilities, endpoint, labels, attestation, health: _ } = heartbeat;
+        let Heartbeat { node, zone, capabilities, endpoint, labels, attestation, signing, health: _ } = heartbeat;
         let told = bytes(node, zone, capabilities, endpoint.as_ref(), labels.as_ref());
         let attested = Attested::bytes_with(known.and_then(Node::attested), attestation.as_deref());
-        told + attested + known.map_or(0, |known| known.bytes_of_drain() + known.bytes_of_state())
+        let identity = Identified::bytes_with(known.and_then(Node::identity), signing.as_deref());
+        told + attested + identity + known.map_or(0, |known| known.bytes_of_drain() + known.bytes_of_state())
     }
 
     /// Bytes of memory that a node takes before its first heartbeat.
@@ -325,18 +348,34 @@ impl Node {
             drain: self.drain.clone(),
             attested: self.attested.clone(),
             state: self.state.clone(),
+            identity: self.identity.clone(),
         }
     }
 
     /// Whether a heartbeat changes nothing but the last-seen time.
     pub(crate) fn matches(&self, now: Timestamp, limits: &Limits, heartbeat: &Heartbeat) -> bool {
         let attestation = heartbeat.attestation.as_deref();
-        self.attests_the_same(now, limits, attestation)
+        self.is_identified_as_before(heartbeat)
+            && self.attests_the_same(now, limits, attestation)
             && self.zone == heartbeat.zone
             && self.capabilities == heartbeat.capabilities
             && self.health == heartbeat.health
             && self.endpoint() == heartbeat.endpoint.as_ref()
             && self.labels() == heartbeat.labels.as_ref()
+    }
+
+    fn is_identified_as_before(&self, heartbeat: &Heartbeat) -> bool {
+        let signing = heartbeat.signing.as_deref();
+        let judgement = Judgement::of(self.identity(), signing);
+        judgement.is_own(self.identity()) && Identified::is_settled(self.identity(), judgement, signing)
+    }
+
+    /// Whether a heartbeat under its name changes nothing at all: it is not its own, and repeats the fault or the
+    /// heartbeat before.
+    pub(crate) fn ignores(&self, heartbeat: &Heartbeat) -> bool {
+        let signing = heartbeat.signing.as_deref();
+        let judgement = Judgement::of(self.identity(), signing);
+        !judgement.is_own(self.identity()) && Identified::is_settled(self.identity(), judgement, signing)
     }
 
     fn attests_the_same(&self, now: Timestamp, limits: &Limits, attestation: Option<&Attestation>) -> bool {
@@ -346,7 +385,7 @@ impl Node {
         }
     }
 
-    /// Stores what a heartbeat reports, but for its attestation; returns whether that changes which jobs the node may run.
+    /// Stores what a heartbeat reports, but for its attestation and identity; returns whether that changes which jobs the node may run.
     pub(crate) fn update(&mut self, heartbeat: Heartbeat) -> bool {
         let is_changed = self.zone != heartbeat.zone || self.capabilities != heartbeat.capabilities;
         self.zone = heartbeat.zone;

@@ -1,17 +1,19 @@
 //! A node's state: normal, warned about, or in quarantine, where it gets no jobs.
 //!
-//! It follows the node's attestation when that changes: drift is a warning, which is shown and changes nothing; suspicion
-//! puts the node in quarantine, for longer if it comes again. A quarantine ends when both its time and the suspicion are
-//! over. An operator may quarantine a node, release it, and clear its state; what an operator did counts no step further.
+//! It follows the node's attestation and identity when they change: drift and a signature that is missing or wrong are
+//! warnings, which are shown and change nothing; suspicion and another key put the node in quarantine, for longer if they
+//! come again. A quarantine ends when both its time and its cause are over; one for another key at once when the node's own
+//! key signs, since an impostor must not harm the node. An operator may quarantine a node, release it, and clear its state; what an operator did counts no step further.
 
 use crate::encoding::{members, numbered};
 use crate::envelope::Principal;
 use crate::limits::{QUARANTINE_DAY_MS, QUARANTINE_HOUR_MS, QUARANTINE_MS, QUARANTINES_COUNTED_MAX, STATE_BYTES};
 use crate::name::Name;
 use crate::registry::attestation::AttestationStatus;
+use crate::registry::identity::IdentityStatus;
 use crate::time::{Millis, Timestamp};
 
-/// What follows from a node's attestation, or from an operator's order.
+/// What follows from a node's attestation and identity, or from an operator's order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum PolicyState {
     #[default]
@@ -29,6 +31,17 @@ pub enum StateReason {
     SpoofSuspect,
     /// An operator's order.
     Admin,
+    KeyMismatch,
+    InvalidSignature,
+    MissingSignature,
+    MissingIdentity,
+}
+
+/// What a node's state follows.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Standing {
+    pub attestation: AttestationStatus,
+    pub identity: IdentityStatus,
 }
 
 /// The state of a node that was not always normal.
@@ -61,7 +74,15 @@ members!(NodeState {
     8 begun,
 });
 numbered!(PolicyState { 0 Normal, 1 Warn, 2 Quarantined });
-numbered!(StateReason { 1 Drift, 2 SpoofSuspect, 3 Admin });
+numbered!(StateReason {
+    1 Drift,
+    2 SpoofSuspect,
+    3 Admin,
+    4 KeyMismatch,
+    5 InvalidSignature,
+    6 MissingSignature,
+    7 MissingIdentity,
+});
 
 /// A state that was entered, for the audit log.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -80,14 +101,45 @@ impl PolicyState {
             PolicyState::Quarantined => "QUARANTINED",
         }
     }
+}
 
-    /// What follows from an attestation of that status.
-    pub(super) fn of(status: AttestationStatus) -> PolicyState {
-        match status {
+impl Standing {
+    /// The graver state of those that follow from attestation and identity.
+    pub fn state(self) -> PolicyState {
+        self.by_attestation().max(self.by_identity())
+    }
+
+    fn by_attestation(self) -> PolicyState {
+        match self.attestation {
             AttestationStatus::Missing | AttestationStatus::Ok => PolicyState::Normal,
             AttestationStatus::Drift => PolicyState::Warn,
             AttestationStatus::SpoofSuspect => PolicyState::Quarantined,
         }
+    }
+
+    fn by_identity(self) -> PolicyState {
+        match self.identity {
+            IdentityStatus::KeyMismatch => PolicyState::Quarantined,
+            status if status.is_fault() => PolicyState::Warn,
+            _ => PolicyState::Normal,
+        }
+    }
+
+    /// What that state comes from: the attestation, if both lead to it.
+    fn reason(self) -> Option<StateReason> {
+        let of_attestation = match self.attestation {
+            AttestationStatus::Missing | AttestationStatus::Ok => None,
+            AttestationStatus::Drift => Some(StateReason::Drift),
+            AttestationStatus::SpoofSuspect => Some(StateReason::SpoofSuspect),
+        };
+        let of_identity = match self.identity {
+            IdentityStatus::Unpinned | IdentityStatus::Valid => None,
+            IdentityStatus::KeyMismatch => Some(StateReason::KeyMismatch),
+            IdentityStatus::InvalidSignature => Some(StateReason::InvalidSignature),
+            IdentityStatus::MissingSignature => Some(StateReason::MissingSignature),
+            IdentityStatus::MissingIdentity => Some(StateReason::MissingIdentity),
+        };
+        if self.by_identity() > self.by_attestation() { of_identity } else { of_attestation }
     }
 }
 
@@ -97,14 +149,10 @@ impl StateReason {
             StateReason::Drift => "DRIFT",
             StateReason::SpoofSuspect => "SPOOF_SUSPECT",
             StateReason::Admin => "ADMIN",
-        }
-    }
-
-    fn of(status: AttestationStatus) -> Option<StateReason> {
-        match status {
-            AttestationStatus::Missing | AttestationStatus::Ok => None,
-            AttestationStatus::Drift => Some(StateReason::Drift),
-            AttestationStatus::SpoofSuspect => Some(StateReason::SpoofSuspect),
+            StateReason::KeyMismatch => "KEY_MISMATCH",
+            StateReason::InvalidSignature => "INVALID_SIGNATURE",
+            StateReason::MissingSignature => "MISSING_SIGNATURE",
+            StateReason::MissingIdentity => "MISSING_IDENTITY",
         }
     }
 }
@@ -123,22 +171,27 @@ impl NodeState {
         }
     }
 
-    /// The status of the node's attestation changed.
-    pub(super) fn follow(&mut self, now: Timestamp, status: AttestationStatus) -> Option<Entered> {
-        if self.state == PolicyState::Quarantined && !self.is_over(now, status) {
+    /// The status of the node's attestation or identity changed.
+    pub(super) fn follow(&mut self, now: Timestamp, standing: Standing) -> Option<Entered> {
+        if self.state == PolicyState::Quarantined && !self.is_over(now, standing) {
+            let is_for_another_cause = self.reason == Some(StateReason::KeyMismatch) || self.until.is_none();
+            if is_for_another_cause && standing.state() == PolicyState::Quarantined {
+                self.reason = standing.reason();
+            }
             return None;
         }
-        self.enter(now, status)
+        self.enter(now, standing)
     }
 
     /// The quarantine's time is over.
-    pub(super) fn end(&mut self, now: Timestamp, status: AttestationStatus) -> Option<Entered> {
+    pub(super) fn end(&mut self, now: Timestamp, standing: Standing) -> Option<Entered> {
         self.until = None;
-        if self.reason != Some(StateReason::Admin) && status == AttestationStatus::SpoofSuspect {
-            // Until the suspicion is over.
+        if self.reason != Some(StateReason::Admin) && standing.state() == PolicyState::Quarantined {
+            // Until its cause is over.
+            self.reason = standing.reason();
             return None;
         }
-        self.enter(now, status)
+        self.enter(now, standing)
     }
 
     /// An operator's order.
@@ -149,23 +202,24 @@ impl NodeState {
         *self = NodeState { state, reason, until: Some(until), hits, updated_at: now, by, note, begun };
     }
 
-    /// An operator ends a quarantine: from then on the state follows the attestation's changes.
+    /// An operator ends a quarantine: from then on the state follows what changes.
     pub(super) fn clear(&mut self, now: Timestamp, by: Principal) {
         let begun = std::mem::take(&mut self.begun);
         *self = NodeState { hits: self.hits, by, begun, ..NodeState::normal(now) };
     }
 
-    /// Whether a quarantine is over when the attestation has that status.
-    fn is_over(&self, now: Timestamp, status: AttestationStatus) -> bool {
+    /// Whether a quarantine is over when the node stands so.
+    fn is_over(&self, now: Timestamp, standing: Standing) -> bool {
+        let is_cleared = self.reason == Some(StateReason::KeyMismatch) && !standing.identity.is_fault();
         self.reason != Some(StateReason::Admin)
-            && status != AttestationStatus::SpoofSuspect
-            && self.until.is_none_or(|until| until <= now)
+            && standing.state() != PolicyState::Quarantined
+            && (is_cleared || self.until.is_none_or(|until| until <= now))
     }
 
-    fn enter(&mut self, now: Timestamp, status: AttestationStatus) -> Option<Entered> {
-        let (before, after) = (self.state, PolicyState::of(status));
+    fn enter(&mut self, now: Timestamp, standing: Standing) -> Option<Entered> {
+        let (before, after) = (self.state, standing.state());
         self.state = after;
-        self.reason = StateReason::of(status);
+        self.reason = standing.reason();
         self.until = None;
         self.note = None;
         if after == before {

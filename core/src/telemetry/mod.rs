@@ -365,6 +365,9 @@ impl Telemetry {
             | Audit::AttestationRestored { .. }
             | Audit::AttestationMissing { .. }
             | Audit::AttestationAccepted { .. }
+            | Audit::IdentityPinned { .. }
+            | Audit::IdentityFault { .. }
+            | Audit::IdentityRekeyed { .. }
             | Audit::NodeNormal { .. }
             | Audit::NodeCleared { .. }
             | Audit::NodeRegistered { .. }

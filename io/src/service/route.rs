@@ -216,7 +216,7 @@ mod tests {
             (Plane::Control, "/api/nodes/x/release", Route::Nodes(nodes::Route::Release("x"))),
             (Plane::Control, "/api/admin/policies", Route::Nodes(nodes::Route::Policies)),
             (Plane::Control, "/api/admin/policies/clear", Route::Nodes(nodes::Route::ClearPolicy)),
-            (Plane::Control, "/api/nodes/x/rekey", Route::Unserved),
+            (Plane::Control, "/api/nodes/x/rekey", Route::Nodes(nodes::Route::Rekey("x"))),
             (Plane::Control, "/api/policies", Route::Unserved),
             (Plane::Control, "/", Route::Unserved),
             (Plane::Data, "/mesh/submit_request", Route::Jobs(jobs::Route::SubmitOne)),

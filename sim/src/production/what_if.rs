@@ -208,6 +208,7 @@ impl<'a> Both<'a> {
             | Command::Accept(_)
             | Command::Quarantine(_)
             | Command::ClearNode(_)
+            | Command::RekeyNode(_)
             | Command::Heartbeat(_)
             | Command::Tick
             | Command::AdoptRules(_)

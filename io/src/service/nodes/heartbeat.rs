@@ -1,5 +1,6 @@
 //! Heartbeats: journaled one by one if they change something, otherwise collected as quiet nodes.
 
+use super::signing;
 use crate::http::Request;
 use crate::service::body::{self, Fields};
 use crate::service::problem::Problem;
@@ -33,6 +34,8 @@ const MEMBERS: &[&str] = &[
     "attestation",
     "public_key",
     "signature",
+    "counter",
+    "next_public_key",
 ];
 
 impl Service {
@@ -40,10 +43,14 @@ impl Service {
         let heartbeat = read_heartbeat(&Fields::parse(request.body(), MEMBERS)?)?;
         let name = heartbeat.node.clone();
         let quiet = self.quiet_node(now, &heartbeat);
-        // What a node attests is a baseline from then on, or a reason for a quarantine: it is answered when it is durable.
-        let is_attested = quiet.is_none() && heartbeat.attestation.is_some();
+        let is_ignored = self.hub.registry().ignores(&heartbeat);
+        // What a node attests and which key it has hold from then on, or are a reason for a quarantine: that is answered
+        // when it is durable.
+        let is_news = heartbeat.attestation.is_some() || heartbeat.signing.is_some();
+        let is_durable = is_news && !is_ignored && quiet.is_none();
         match quiet {
             Some(node) => self.quiet_nodes.add(now, node),
+            None if is_ignored => {}
             None => match self.execute(now, self.asker(caller), Command::Heartbeat(heartbeat))? {
                 Outcome::Heard { node } => self.quiet_nodes.remove(node),
                 outcome => return Err(self.problem_of(now, outcome)),
@@ -55,10 +62,11 @@ impl Service {
             out.flag("ok", true).text("node_id", &name).plain("status", node.liveness().as_str());
             out.plain("health", node.health().as_str());
             out.plain("attestation_status", node.attestation_status().as_str());
+            out.plain("identity_status", node.identity_status().as_str());
             out.plain("policy_state", node.policy_state().as_str());
             out.number("next_heartbeat_ms", interval.get());
         });
-        Ok(if is_attested { Answer::Reply(reply) } else { Answer::Now(reply) })
+        Ok(if is_durable { Answer::Reply(reply) } else { Answer::Now(reply) })
     }
 
     /// The node, if its heartbeat can be collected and journaled with others.
@@ -85,6 +93,7 @@ fn read_heartbeat(fields: &Fields) -> Result<Heartbeat, Problem> {
         endpoint: fields.key("endpoint")?,
         labels,
         attestation: read_attestation(fields).map(Box::new),
+        signing: signing::read(fields).map(Box::new),
     })
 }
 

@@ -35,7 +35,8 @@ use strangers::{Closing, Record, Strangers};
 use streams::{Streams, Topic};
 
 /// Events that have a line of their own in the alerts' file, since scripts in the field read them there.
-const LINES_IN_ALERTS: [&str; 2] = ["POLICY_WARN", "POLICY_QUARANTINED"];
+const LINES_IN_ALERTS: [&str; 5] =
+    ["POLICY_WARN", "POLICY_QUARANTINED", "IDENTITY_KEY_MISMATCH", "IDENTITY_INVALID_SIGNATURE", "IDENTITY_MISSING"];
 
 /// Lines of such events in a minute.
 const LINES_IN_ALERTS_MAX: u32 = 60;

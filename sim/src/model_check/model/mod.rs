@@ -240,7 +240,7 @@ impl Model {
                 self.set_weights(weights);
                 Outcome::Done
             }
-            Command::Accept(_) | Command::Quarantine(_) | Command::ClearNode(_) => {
+            Command::Accept(_) | Command::Quarantine(_) | Command::ClearNode(_) | Command::RekeyNode(_) => {
                 unreachable!("the traffic has none of these")
             }
             Command::DiscardOrphan(orphan) => match self.orphans.get(*orphan) {
@@ -590,7 +590,8 @@ impl Model {
     fn ready_for(&self, pull: &Pull) -> Option<JobSeq> {
         let node = self.nodes.get(&pull.node);
         let is_withheld = |job: &&ModelJob| matches!(&job.withheld_from, Some((from, _)) if *from == pull.node);
-        let leased: Vec<_> = self.jobs.iter().filter(|job| job.counts_at().is_some()).map(|job| &job.asked.kind).collect();
+        let leased: Vec<_> =
+            self.jobs.iter().filter(|job| job.counts_at().is_some()).map(|job| &job.asked.kind).collect();
         let is_open = |job: &&ModelJob| self.is_open(&job.asked.kind, &leased);
         let reserved = self.reserved().into_iter().filter(is_open);
         let reserved = reserved.take(RESERVED_EXAMINED_MAX).filter(|job| !is_withheld(job));
