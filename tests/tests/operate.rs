@@ -351,7 +351,7 @@ fn nodes_are_listed_drained_resumed_and_removed() {
     assert!(wait.try_wait().unwrap().is_none(), "it waits for the lease");
     hub.data().post("/mesh/submit_result", &result(&job, "a/1", &json!(1))).ok();
     assert_eq!(ended(wait).document()["nodes"]["a/1"]["leases"], 0);
-    assert_eq!(rows(&hub.run(&["nodes", "list"]), NODES)[0][7], "yes");
+    assert_eq!(rows(&hub.run(&["nodes", "list"]), NODES)[0][8], "yes");
 
     assert_eq!(hub.run(&["nodes", "resume", "a/1", "--json"]).document()["drained"], false);
     until("the node is not online any more", || hub.run(&["nodes", "remove", "a/1"]).code == Some(0));
