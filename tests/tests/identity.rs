@@ -71,7 +71,8 @@ fn the_fields_check_of_identity_passes() {
         assert_eq!(line["details"]["host_id"], "A4", "{line}");
     }
     let mismatch = details(&hub, "IDENTITY_KEY_MISMATCH");
-    let expected = json!({"node_id": "A4", "host_id": "A4", "key_prefix": public(2)[..8], "status": "KEY_MISMATCH"});
+    let expected = json!({"node_id": "A4", "host_id": "A4", "key_prefix": public(2)[..8], "status": "KEY_MISMATCH",
+            "ip": "127.0.0.1"});
     assert_eq!(mismatch, expected);
     assert_eq!(details(&hub, "IDENTITY_PINNED")["key_prefix"], public(1)[..8]);
 }

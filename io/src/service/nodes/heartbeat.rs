@@ -57,12 +57,17 @@ impl Service {
             },
         }
         let node = self.hub.registry().by_name(&name).expect("a node that was heard of is registered");
+        let identity = node.identity_status();
+        if is_durable && node.identity().is_some() {
+            self.note_heartbeat_source(name.clone(), identity, caller.ip);
+        }
+        let node = self.hub.registry().by_name(&name).expect("it was just found");
         let interval = next_heartbeat(self.hub.limits().node_ttl_ms);
         let reply = reply::ok(|out| {
             out.flag("ok", true).text("node_id", &name).plain("status", node.liveness().as_str());
             out.plain("health", node.health().as_str());
             out.plain("attestation_status", node.attestation_status().as_str());
-            out.plain("identity_status", node.identity_status().as_str());
+            out.plain("identity_status", identity.as_str());
             out.plain("policy_state", node.policy_state().as_str());
             out.number("next_heartbeat_ms", interval.get());
         });
