@@ -370,8 +370,8 @@ pub const QUARANTINED_DEFER_MS: u64 = 2_000;
 pub const QUARANTINED_DEFER_MS_STEP: u64 = 1_500;
 pub const QUARANTINED_DEFER_MS_MAX: u64 = 10_000;
 
-/// Bytes of what is known of a node's identity: its record.
-pub const IDENTITY_BYTES: u64 = 224;
+/// Bytes of what is known of a node's identity: its record, and the box that it shares with the node's state.
+pub const IDENTITY_BYTES: u64 = 400;
 
 /// How far the highest time that a node signed may be ahead of the hub's.
 pub const SIGNED_AHEAD_MS_MAX: Millis = Millis::from_secs(5 * 60);

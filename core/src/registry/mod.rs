@@ -191,14 +191,15 @@ impl Registry {
         judgement: Judgement,
         signing: Option<Box<Signing>>,
     ) {
-        if signing.is_none() && self.nodes[&index].identity.is_none() {
+        if signing.is_none() && self.nodes[&index].identity().is_none() {
             return;
         }
         let (now, utc_now) = (cx.now, cx.timers.calendar().utc(cx.now));
         let audits = &mut *cx.audits;
         self.change(cx.ledger, index, |node| {
             let name = node.name().clone();
-            let identity = node.identity.get_or_insert_with(|| Box::new(Identified::new(now)));
+            let identity = &mut node.trust_mut().identity;
+            let identity = identity.get_or_insert_with(|| Box::new(Identified::new(now)));
             identity.observe((now, utc_now), &name, (judgement, signing.as_deref()), audits);
         });
     }
@@ -212,7 +213,8 @@ impl Registry {
             return Ok(());
         }
         let is_changed = self.change(cx.ledger, index, |node| {
-            let identity = node.identity.get_or_insert_with(|| Box::new(Identified::new(now)));
+            let identity = &mut node.trust_mut().identity;
+            let identity = identity.get_or_insert_with(|| Box::new(Identified::new(now)));
             identity.rekey(now, *key, by)
         });
         if is_changed {
@@ -252,7 +254,7 @@ impl Registry {
         let (node, now) = (&self.nodes[&index], cx.now);
         let standing = node.standing();
         // A node that was always normal has no state.
-        if standing != before && (node.state.is_some() || standing.state() != PolicyState::Normal) {
+        if standing != before && (node.state().is_some() || standing.state() != PolicyState::Normal) {
             self.move_state(cx, index, |state, standing| state.follow(now, standing));
         }
     }
@@ -290,7 +292,7 @@ impl Registry {
     /// Ends a node's quarantine, or the warning about it, by an operator's order.
     pub(crate) fn clear(&mut self, cx: &mut NodeContext, by: Principal, node: &Name) -> Result<(), Refusal> {
         let (index, now) = (self.by_name(node).ok_or(Refusal::UnknownNode)?.index(), cx.now);
-        if self.nodes[&index].state.is_some() {
+        if self.nodes[&index].state().is_some() {
             self.move_state(cx, index, |state, _| {
                 state.clear(now, by);
                 None
@@ -319,7 +321,7 @@ impl Registry {
         let timer = Timer::QuarantineEnds(index);
         let (before, after, entered) = self.change(cx.ledger, index, |node| {
             let standing = node.standing();
-            let state = node.state.get_or_insert_with(|| Box::new(NodeState::normal(now)));
+            let state = node.trust_mut().state.get_or_insert_with(|| NodeState::normal(now));
             let before = state.until;
             let entered = change(state, standing);
             (before, state.until, entered)

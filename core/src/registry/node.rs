@@ -48,14 +48,28 @@ pub struct Node {
     drain: Option<Box<Drained>>,
     /// Absent if it never attested.
     pub(super) attested: Option<Box<Attested>>,
-    /// Absent if it was always normal.
-    pub(super) state: Option<Box<NodeState>>,
-    /// Absent if it never presented a key or a signature.
-    pub(super) identity: Option<Box<Identified>>,
+    /// Absent if it was always normal and never presented a key or a signature.
+    trust: Option<Box<Trust>>,
     /// Derived from the jobs when a snapshot is read.
     leases: u32,
     /// Derived from zone and capabilities.
     profile: ProfileIndex,
+}
+
+/// What became of a node that was not always normal, or that presented a key. In one box: each word of a node is one of all
+/// nodes.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub(super) struct Trust {
+    /// Absent if it was always normal.
+    pub state: Option<NodeState>,
+    /// Absent if it never presented a key or a signature. Boxed: most nodes that have a state sign nothing.
+    pub identity: Option<Box<Identified>>,
+}
+
+impl Trust {
+    fn new(state: Option<NodeState>, identity: Option<Box<Identified>>) -> Option<Box<Trust>> {
+        (state.is_some() || identity.is_some()).then(|| Box::new(Trust { state, identity }))
+    }
 }
 
 /// What a node reports of itself that is only shown.
@@ -99,7 +113,7 @@ pub(crate) struct NodeRecord {
     heartbeat_at: Timestamp,
     drain: Option<Box<Drained>>,
     attested: Option<Box<Attested>>,
-    state: Option<Box<NodeState>>,
+    state: Option<NodeState>,
     identity: Option<Box<Identified>>,
 }
 
@@ -141,8 +155,7 @@ impl NodeRecord {
             heartbeat_at: self.heartbeat_at,
             drain: self.drain,
             attested: self.attested,
-            state: self.state,
-            identity: self.identity,
+            trust: Trust::new(self.state, self.identity),
             leases: 0,
             profile: Profiles::UNKNOWN,
         }
@@ -165,8 +178,7 @@ impl Node {
             heartbeat_at: Timestamp::ZERO,
             drain: None,
             attested: None,
-            state: None,
-            identity: None,
+            trust: None,
             leases: 0,
             profile: Profiles::UNKNOWN,
         }
@@ -209,11 +221,11 @@ impl Node {
 
     /// What is known of its key, if it ever presented one.
     pub fn identity(&self) -> Option<&Identified> {
-        self.identity.as_deref()
+        self.trust.as_ref()?.identity.as_deref()
     }
 
     pub fn identity_status(&self) -> IdentityStatus {
-        self.identity.as_ref().map_or(IdentityStatus::Unpinned, |identity| identity.status)
+        self.identity().map_or(IdentityStatus::Unpinned, |identity| identity.status)
     }
 
     /// What its state follows.
@@ -221,13 +233,17 @@ impl Node {
         Standing { attestation: self.attestation_status(), identity: self.identity_status() }
     }
 
+    pub(super) fn trust_mut(&mut self) -> &mut Trust {
+        self.trust.get_or_insert_default()
+    }
+
     /// Its state and how it came to it; absent if it was always normal.
     pub fn state(&self) -> Option<&NodeState> {
-        self.state.as_deref()
+        self.trust.as_ref()?.state.as_ref()
     }
 
     pub fn policy_state(&self) -> PolicyState {
-        self.state.as_ref().map_or(PolicyState::Normal, |state| state.state)
+        self.state().map_or(PolicyState::Normal, |state| state.state)
     }
 
     /// Why it gets no jobs, whatever is ready, if it gets none.
@@ -347,8 +363,8 @@ impl Node {
             heartbeat_at: self.heartbeat_at,
             drain: self.drain.clone(),
             attested: self.attested.clone(),
-            state: self.state.clone(),
-            identity: self.identity.clone(),
+            state: self.state().cloned(),
+            identity: self.identity().cloned().map(Box::new),
         }
     }
 
@@ -439,7 +455,7 @@ impl Node {
     /// undrained; nor is one in quarantine before that ends. A quarantine that lasts only since the node is silent keeps no
     /// room, or whoever may send heartbeats could fill the registry for ever.
     pub(crate) fn is_idle_and_dead(&self) -> bool {
-        let is_kept = self.drain.is_some() || self.state.as_ref().is_some_and(|state| state.until.is_some());
+        let is_kept = self.drain.is_some() || self.state().is_some_and(|state| state.until.is_some());
         self.liveness == Liveness::Dead && rules::may_forget(self.leases()) && !is_kept
     }
 
