@@ -12,6 +12,7 @@ use crate::orphans::ParkResult;
 use crate::payload::Payload;
 use crate::policies::ActivatePolicy;
 use crate::queue::kind_rules::KindRules;
+use crate::registry::identity::{PublicKey, Verdict};
 use crate::rules::RulesVersion;
 use crate::salts::Salt;
 use crate::settings::Setting;
@@ -88,6 +89,32 @@ pub enum Command {
     AddPolicy(Payload),
     /// An operator activates a policy.
     ActivatePolicy(Box<ActivatePolicy>),
+    /// An operator pins a node's key, or has it forgotten.
+    RekeyNode(RekeyNode),
+}
+
+/// An operator pins a node's key.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RekeyNode {
+    pub node: Name,
+    /// If absent, the next key whose signature verifies is pinned.
+    pub key: Option<PublicKey>,
+}
+
+/// How a heartbeat is signed. The shell, which has its bytes, has verified it.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Signing {
+    /// The key that it presents.
+    pub key: Option<PublicKey>,
+    pub verdict: Verdict,
+    /// When it was signed, as it says itself.
+    pub signed_at: Option<Utc>,
+    /// A number that grows with each heartbeat.
+    pub counter: Option<u64>,
+    /// The first eight bytes of the signature: those of two heartbeats differ. Zero if it has none.
+    pub mark: u64,
+    /// The key that the node wants to sign with from now on.
+    pub next: Option<PublicKey>,
 }
 
 /// An operator accepts what a node attests.
@@ -146,6 +173,8 @@ pub struct Heartbeat {
     /// A JSON object; shown, never used.
     pub labels: Option<Payload>,
     pub attestation: Option<Box<Attestation>>,
+    /// Absent if it presents neither a key nor a signature.
+    pub signing: Option<Box<Signing>>,
 }
 
 /// A node's health, as it reports it. The hub only shows it.
@@ -431,6 +460,7 @@ impl Encoded for Command {
             Command::Accept(accept) => put(28, &|out| accept.encode(out)),
             Command::Quarantine(quarantine) => put(29, &|out| quarantine.encode(out)),
             Command::ClearNode(node) => put(30, &|out| node.encode(out)),
+            Command::RekeyNode(rekey) => put(31, &|out| rekey.encode(out)),
             Command::Tokens(order) => put(40, &|out| order.encode(out)),
             Command::AddPolicy(document) => put(32, &|out| document.encode(out)),
             Command::ActivatePolicy(activate) => put(33, &|out| activate.encode(out)),
@@ -469,6 +499,7 @@ impl Encoded for Command {
             28 => Command::Accept(Encoded::decode(from)?),
             29 => Command::Quarantine(Encoded::decode(from)?),
             30 => Command::ClearNode(Encoded::decode(from)?),
+            31 => Command::RekeyNode(Encoded::decode(from)?),
             40 => Command::Tokens(Encoded::decode(from)?),
             32 => Command::AddPolicy(Encoded::decode(from)?),
             33 => Command::ActivatePolicy(Encoded::decode(from)?),
@@ -485,6 +516,21 @@ members!(Heartbeat {
     5 endpoint,
     6 labels,
     7 attestation,
+    8 signing,
+});
+
+members!(Signing {
+    1 key,
+    2 verdict,
+    3 signed_at,
+    4 counter,
+    5 mark,
+    6 next,
+});
+
+members!(RekeyNode {
+    1 node: required,
+    2 key,
 });
 
 members!(Attestation {
@@ -657,6 +703,14 @@ mod tests {
             endpoint: Some(name("e")),
             labels: payload.clone(),
             attestation: Some(Box::new(attestation.clone())),
+            signing: Some(Box::new(Signing {
+                key: Some(PublicKey::new([7; 32])),
+                verdict: Verdict::Valid,
+                signed_at: Some(Utc::from_millis(300)),
+                counter: Some(1),
+                mark: 2,
+                next: Some(PublicKey::new([8; 32])),
+            })),
         };
         let submit = Submit {
             kind: name("k"),
@@ -751,6 +805,7 @@ mod tests {
                 "1d01016e02010301",
             ),
             (Command::ClearNode(name("n")), "1e016e"),
+            (Command::RekeyNode(RekeyNode { node: name("n"), key: Some(PublicKey::new([7; 32])) }), "1f01016e020707"),
             (Command::AddPolicy(Payload::new(b"{}")), "20027b7d"),
             (
                 Command::ActivatePolicy(Box::new(ActivatePolicy {

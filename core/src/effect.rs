@@ -7,12 +7,14 @@ use crate::ids::JobSeq;
 use crate::name::Name;
 use crate::outcome::{DropReason, FinalStatus};
 use crate::policy::AttestationStatus;
+use crate::policy::IdentityStatus;
 use crate::queue::EndedJob;
 use crate::queue::job::EndReason;
 use crate::queue::kind_rules::KindRules;
 use crate::queue::letter_filter::LetterFilter;
 use crate::queue::waiter::WaiterId;
 use crate::registry::attestation::Drift;
+use crate::registry::identity::PublicKey;
 use crate::registry::node_state::StateReason;
 use crate::time::{Millis, Timestamp};
 use crate::tokens::TokenChange;
@@ -186,6 +188,19 @@ pub enum Audit {
     AttestationMissing { node: Name },
     /// An operator made what a node attests its baseline.
     AttestationAccepted { node: Name, drift: Box<Drift>, by: Principal },
+    /// A node's first key that signed is pinned.
+    IdentityPinned { node: Name, key: PublicKey },
+    /// A heartbeat under a node's name is not shown to be the node's; not told again while the fault is the same.
+    IdentityFault {
+        node: Name,
+        /// The key that it presents.
+        key: Option<PublicKey>,
+        status: IdentityStatus,
+        /// It was recorded and sent again.
+        is_replayed: bool,
+    },
+    /// Another key of a node is pinned, or none any more: by an operator, or by the node itself, which announced it.
+    IdentityRekeyed { node: Name, key: Option<PublicKey>, status: IdentityStatus, by: Principal },
     /// A node is warned about from now on.
     NodeWarned { node: Name, reason: StateReason, attestation: AttestationStatus },
     /// A node gets no jobs from now on.

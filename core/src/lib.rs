@@ -49,7 +49,7 @@ pub use access::guard::AuthGuard;
 pub use acts::{Act, ActOn, Acts, BeginAct};
 pub use command::{
     Accept, AdoptOrphan, Attestation, Command, Complete, Drain, Extend, Health, Heartbeat, Idempotency, OnDuplicate,
-    OnFailed, Priority, Pull, Quarantine, Release, ResultMark, SetKind, Submit, Weight,
+    OnFailed, Priority, Pull, Quarantine, RekeyNode, Release, ResultMark, SetKind, Signing, Submit, Weight,
 };
 pub use dedup::Dedup;
 pub use effect::{Audit, Effect};
@@ -70,7 +70,7 @@ pub use outcome::{
 };
 pub use payload::Payload;
 pub use policies::{ActivatePolicy, Activation, HeldPolicy, Policies};
-pub use policy::{AttestationStatus, PolicyState};
+pub use policy::{AttestationStatus, IdentityStatus, PolicyState};
 pub use queue::class::ClassKey;
 pub use queue::job::{EndReason, EndedJob, JobView, State};
 pub use queue::kind_rules::{Gate, KindRules, OnExhausted, OnLettersFull, Pause};
@@ -83,6 +83,7 @@ pub use queue::waiter::WaiterId;
 pub use queue::{Counts, Queue};
 pub use registry::Registry;
 pub use registry::attestation::{Attested, Change, Drift};
+pub use registry::identity::{Identified, PublicKey, Verdict};
 pub use registry::node::{Drained, Liveness, Node};
 pub use registry::node_state::{NodeState, StateReason};
 pub use rules::RulesVersion;

@@ -377,6 +377,12 @@ pub const RETIRED_TOKENS_MAX: usize = 1_024;
 /// 400 days.
 pub const RETIRED_TOKENS_MS: u64 = 400 * 86_400_000;
 
+/// Bytes of what is known of a node's identity: its record, and the box that it shares with the node's state.
+pub const IDENTITY_BYTES: u64 = 400;
+
+/// How far the highest time that a node signed may be ahead of the hub's.
+pub const SIGNED_AHEAD_MS_MAX: Millis = Millis::from_secs(5 * 60);
+
 /// Bytes of a node's state in addition to an operator's note.
 pub const STATE_BYTES: u64 = 160;
 

@@ -75,6 +75,7 @@ fn a_result_for_a_dead_letter_is_refused_while_no_further_class_may_have_jobs() 
         endpoint: None,
         labels: None,
         attestation: None,
+        signing: None,
     };
     let pull = Pull { node: node.clone(), jobs_max: 1, kinds: NameSet::EMPTY, lease_duration_ms: None };
     let mut steps = vec![

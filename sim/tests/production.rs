@@ -318,6 +318,7 @@ fn heartbeat(node: &str) -> Heartbeat {
         endpoint: None,
         labels: None,
         attestation: None,
+        signing: None,
     }
 }
 

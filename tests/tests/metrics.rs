@@ -107,6 +107,8 @@ fn the_json_has_the_keys_of_the_contract_and_counts_what_happened() {
         "node_counts": {"GREEN": 1, "YELLOW": 0, "RED": 0, "STALE": 0, "DEAD": 0},
         "security": {"auth_fail_1m": 3, "port_mismatch_1m": 2},
         "attestation_ok": 0, "attestation_missing": 1, "attestation_drift": 0, "attestation_spoof_suspect": 0,
+        "identity_valid": 0, "identity_key_mismatch": 0, "identity_invalid_signature": 0,
+        "identity_missing_signature": 0, "identity_missing_identity": 0, "identity_unpinned": 1,
         "attestation_drift_1m": 0, "attestation_spoof_1m": 0, "policy_version": 1, "policy_warn_active": 0, "policy_quarantine_active": 0,
         "policy_warn_1m": 0, "policy_quarantine_1m": 0,
     });

@@ -298,7 +298,7 @@ fn a_paused_kind_leases_nothing_until_it_is_resumed() {
     hub.run(&["kinds", "pause", "k", "--for", "soon"]).is_refused(2, "2h");
 }
 
-const NODES: &str = "NODE STATUS HEALTH ATTESTATION STATE ZONE LEASES DRAINED CAPABILITIES LAST SEEN";
+const NODES: &str = "NODE STATUS HEALTH ATTESTATION IDENTITY STATE ZONE LEASES DRAINED CAPABILITIES LAST SEEN";
 
 #[test]
 fn nodes_are_accepted_quarantined_and_released() {
@@ -310,7 +310,7 @@ fn nodes_are_accepted_quarantined_and_released() {
     attest("b1");
     attest("b2");
     let list = rows(&hub.run(&["nodes", "list"]), NODES);
-    assert_eq!(list[0][..5], ["a", "ONLINE", "YELLOW", "DRIFT", "WARN"]);
+    assert_eq!(list[0][..6], ["a", "ONLINE", "YELLOW", "DRIFT", "UNPINNED", "WARN"]);
     let other = hub.run(&["nodes", "accept", "a", "--build", "b1"]);
     assert_eq!(other.code, Some(1), "{}", other.stdout);
     assert!(other.stderr.contains("attests something else"), "{}", other.stderr);
@@ -333,7 +333,7 @@ fn nodes_are_listed_drained_resumed_and_removed() {
     beat("a/1").ok();
     beat("b").ok();
     let list = rows(&hub.run(&["nodes", "list"]), NODES);
-    assert_eq!(list[0][..8], ["a/1", "ONLINE", "GREEN", "MISSING", "NORMAL", "default", "0", "no"]);
+    assert_eq!(list[0][..9], ["a/1", "ONLINE", "GREEN", "MISSING", "UNPINNED", "NORMAL", "default", "0", "no"]);
     let first = hub.run(&["nodes", "list", "--limit", "1", "--json"]).document();
     assert_eq!(first["nodes"].as_object().unwrap().keys().collect::<Vec<_>>(), ["a/1"]);
     let rest = hub.run(&["nodes", "list", "--cursor", first["next_cursor"].as_str().unwrap(), "--json"]).document();
@@ -351,7 +351,7 @@ fn nodes_are_listed_drained_resumed_and_removed() {
     assert!(wait.try_wait().unwrap().is_none(), "it waits for the lease");
     hub.data().post("/mesh/submit_result", &result(&job, "a/1", &json!(1))).ok();
     assert_eq!(ended(wait).document()["nodes"]["a/1"]["leases"], 0);
-    assert_eq!(rows(&hub.run(&["nodes", "list"]), NODES)[0][7], "yes");
+    assert_eq!(rows(&hub.run(&["nodes", "list"]), NODES)[0][8], "yes");
 
     assert_eq!(hub.run(&["nodes", "resume", "a/1", "--json"]).document()["drained"], false);
     until("the node is not online any more", || hub.run(&["nodes", "remove", "a/1"]).code == Some(0));

@@ -194,6 +194,7 @@ impl Backlog {
             endpoint: None,
             labels: None,
             attestation: None,
+            signing: None,
         };
         backlog.apply_all(vec![Command::Heartbeat(heartbeat)], |outcome| {
             assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");

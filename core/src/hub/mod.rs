@@ -216,6 +216,7 @@ impl Hub {
             Command::Tokens(order) => self.order_tokens(*order),
             Command::AddPolicy(document) => self.add_policy(document),
             Command::ActivatePolicy(order) => self.activate_policy(&order),
+            Command::RekeyNode(rekey) => self.rekey_node(&rekey),
         };
         if let Outcome::Refused(refusal) = &outcome {
             // Nothing has changed, so nothing follows.

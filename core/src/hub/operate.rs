@@ -1,7 +1,7 @@
 //! What operators do: jobs, kinds, weights, letters, orphans, nodes.
 
 use super::{Hub, done_or_refused};
-use crate::command::{Accept, AdoptOrphan, Complete, Drain, Quarantine, SetKind, Weight};
+use crate::command::{Accept, AdoptOrphan, Complete, Drain, Quarantine, RekeyNode, SetKind, Weight};
 use crate::dedup::KeyPlace;
 use crate::effect::Audit;
 use crate::envelope::Principal;
@@ -198,6 +198,11 @@ impl Hub {
     pub(super) fn clear_node(&mut self, node: &Name) -> Outcome {
         let by = self.caller.by;
         done_or_refused(self.with_registry(|registry, cx| registry.clear(cx, by, node)))
+    }
+
+    pub(super) fn rekey_node(&mut self, rekey: &RekeyNode) -> Outcome {
+        let by = self.caller.by;
+        done_or_refused(self.with_registry(|registry, cx| registry.rekey(cx, by, rekey)))
     }
 
     pub(super) fn remove_node(&mut self, node: &Name) -> Outcome {

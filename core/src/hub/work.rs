@@ -12,6 +12,7 @@ use crate::name::Name;
 use crate::outcome::{Outcome, Pulled, Refusal, Withheld};
 use crate::queue::ending::Ended;
 use crate::queue::profile::{ProfileIndex, Profiles};
+use crate::registry::Heard;
 use crate::registry::node::{Liveness, Node};
 use crate::rules;
 use crate::time::Millis;
@@ -21,11 +22,14 @@ impl Hub {
     pub(super) fn heartbeat(&mut self, heartbeat: Heartbeat) -> Outcome {
         let (name, zone, capabilities) =
             (heartbeat.node.clone(), heartbeat.zone.clone(), heartbeat.capabilities.clone());
-        let (index, is_changed) = match self.with_registry(|registry, cx| registry.heartbeat(cx, heartbeat)) {
-            Err(refusal) => return Outcome::Refused(refusal),
-            Ok(accepted) => accepted,
-        };
-        self.note_heartbeat(index);
+        let Heard { node: index, is_own, is_changed } =
+            match self.with_registry(|registry, cx| registry.heartbeat(cx, heartbeat)) {
+                Err(refusal) => return Outcome::Refused(refusal),
+                Ok(heard) => heard,
+            };
+        if is_own {
+            self.note_heartbeat(index);
+        }
         if self.registry.get(index).is_some_and(|node| node.withheld().is_some()) {
             // Those that are parked are answered why.
             self.wake_waiters_of(&name);

@@ -34,7 +34,7 @@ pub use node_states::{Cause, NodeStates};
 pub use row::{NodeProfile, Row};
 pub use snapshot::{Attestations, Case, CaseRequest, Document, Operations, Rule, Snapshot, TokenRoles};
 pub use words::{
-    AttestationStatus, Effect, Identity, Operation, Origins, Pinning, PolicyState, Role, Roles, Word, WordSet,
+    AttestationStatus, Effect, IdentityStatus, Operation, Origins, Pinning, PolicyState, Role, Roles, Word, WordSet,
 };
 
 use std::fmt;

@@ -2,14 +2,14 @@
 //! node in it is told to wait between pulls.
 
 use super::limits::QUARANTINE_STEPS;
-use super::words::{AttestationStatus, Identity, PolicyState, Word};
+use super::words::{AttestationStatus, IdentityStatus, PolicyState, Word};
 use crate::time::Millis;
 
 /// The states of nodes, and the times of quarantine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeStates {
     pub(super) attestation: [PolicyState; AttestationStatus::ALL.len()],
-    pub(super) identity: [PolicyState; Identity::ALL.len()],
+    pub(super) identity: [PolicyState; IdentityStatus::ALL.len()],
     pub(super) quarantine: [Millis; QUARANTINE_STEPS],
     pub(super) defer_first: Millis,
     pub(super) defer_step: Millis,
@@ -20,7 +20,7 @@ pub struct NodeStates {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
     Attestation(AttestationStatus),
-    Identity(Identity),
+    Identity(IdentityStatus),
 }
 
 impl Cause {
@@ -42,7 +42,7 @@ impl NodeStates {
     pub fn state_of(
         &self,
         attestation: Option<AttestationStatus>,
-        identity: Option<Identity>,
+        identity: Option<IdentityStatus>,
     ) -> (PolicyState, Option<Cause>) {
         let by_attestation =
             attestation.map(|word| (self.attestation[usize::from(word.number())], Some(Cause::Attestation(word))));
@@ -55,9 +55,9 @@ impl NodeStates {
             .unwrap_or((PolicyState::Normal, None))
     }
 
-    /// The state of a node with that attestation, as far as its identity does not say more.
-    pub fn of_attestation(&self, status: AttestationStatus) -> PolicyState {
-        self.attestation[usize::from(status.number())]
+    /// Whether nodes have the same states under both.
+    pub fn has_same_states(&self, other: &NodeStates) -> bool {
+        (self.attestation, self.identity) == (other.attestation, other.identity)
     }
 
     /// How long a quarantine lasts before which the node had so many that still count.
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn the_graver_of_two_states_counts_and_names_its_cause() {
         use AttestationStatus::{Drift, Missing, Ok, SpoofSuspect};
-        use Identity::{InvalidSignature, KeyMismatch, Unpinned, Valid};
+        use IdentityStatus::{InvalidSignature, KeyMismatch, Unpinned, Valid};
         use PolicyState::{Normal, Quarantined, Warn};
         let states = NodeStates::default();
         for (attestation, identity, state, cause) in [

@@ -14,7 +14,7 @@ use super::node_states::NodeStates;
 use super::place::{At, Listed, Members};
 use super::snapshot::{Attestations, Case, CaseRequest, Document, Operations, Rule, TokenRoles};
 use super::words::{
-    AttestationStatus, Effect, Identity, Operation, Origins, Pinning, PolicyState, Role, Roles, Word, WordSet,
+    AttestationStatus, Effect, IdentityStatus, Operation, Origins, Pinning, PolicyState, Role, Roles, Word, WordSet,
 };
 use crate::envelope::Origin;
 use crate::integrity::json::Value;
@@ -176,7 +176,9 @@ fn node_states(at: At) -> Result<NodeStates, PolicyError> {
     {
         states.attestation = map;
     }
-    if let Some(map) = members.optional("identity", |at| state_map::<Identity, 6>(at, &NodeStates::IDENTITY_NAMES))? {
+    if let Some(map) =
+        members.optional("identity", |at| state_map::<IdentityStatus, 6>(at, &NodeStates::IDENTITY_NAMES))?
+    {
         states.identity = map;
     }
     if let Some(minutes) = members.optional("quarantine_min", quarantine_min)? {

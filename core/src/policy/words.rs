@@ -96,12 +96,14 @@ words!(
 
 words!(
     /// Whether a node's heartbeat is signed by the key that is pinned for it.
-    Identity {
+    #[derive(Default)]
+    IdentityStatus {
         Valid = "VALID",
         KeyMismatch = "KEY_MISMATCH",
         InvalidSignature = "INVALID_SIGNATURE",
         MissingSignature = "MISSING_SIGNATURE",
         MissingIdentity = "MISSING_IDENTITY",
+        #[default]
         Unpinned = "UNPINNED",
     }
 );
@@ -150,6 +152,23 @@ impl AttestationStatus {
     /// All of them, in the order of [`Word::ALL`].
     pub const ALL: [AttestationStatus; 4] =
         [AttestationStatus::Ok, AttestationStatus::Missing, AttestationStatus::Drift, AttestationStatus::SpoofSuspect];
+}
+
+impl IdentityStatus {
+    /// All of them, in the order of [`Word::ALL`].
+    pub const ALL: [IdentityStatus; 6] = [
+        IdentityStatus::Valid,
+        IdentityStatus::KeyMismatch,
+        IdentityStatus::InvalidSignature,
+        IdentityStatus::MissingSignature,
+        IdentityStatus::MissingIdentity,
+        IdentityStatus::Unpinned,
+    ];
+
+    /// Whether something is wrong.
+    pub const fn is_fault(self) -> bool {
+        !matches!(self, IdentityStatus::Unpinned | IdentityStatus::Valid)
+    }
 }
 
 impl Operation {

@@ -9,11 +9,12 @@
 //! longest ago is evicted first.
 
 pub(crate) mod attestation;
+pub(crate) mod identity;
 pub(crate) mod node;
 pub(crate) mod node_state;
 mod online;
 
-use crate::command::{Accept, Attestation, Health, Heartbeat, Quarantine};
+use crate::command::{Accept, Attestation, Health, Heartbeat, Quarantine, RekeyNode, Signing};
 use crate::effect::Audit;
 use crate::envelope::Principal;
 use crate::ids::NodeIndex;
@@ -21,13 +22,14 @@ use crate::ledger::{Account, Ledger};
 use crate::limits::Limits;
 use crate::name::Name;
 use crate::outcome::Refusal;
-use crate::policy::{AttestationStatus, NodeStates, PolicyState};
+use crate::policy::{AttestationStatus, IdentityStatus, NodeStates, PolicyState};
 use crate::queue::class::ClassKey;
 use crate::time::{Millis, Timestamp};
 use crate::timers::{Timer, Timers};
 use attestation::Attested;
+use identity::{Identified, Judgement};
 use node::{Drained, Liveness, Node, NodeRecord};
-use node_state::{Entered, NodeState, StateReason};
+use node_state::{Entered, NodeState, Standing, StateReason};
 use online::OnlineNodes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -47,9 +49,21 @@ pub struct Registry {
     counts: [[u64; 3]; 3],
     /// Nodes by the status of their attestation.
     attestations: [u64; 4],
+    /// Nodes by the status of their identity.
+    identities: [u64; 6],
     /// Nodes by their states.
     states: [u64; 3],
     online: OnlineNodes,
+}
+
+/// What became of a heartbeat.
+#[derive(Clone, Copy)]
+pub(crate) struct Heard {
+    pub node: NodeIndex,
+    /// Whether it is the node's own, which thereby was seen.
+    pub is_own: bool,
+    /// Whether its zone or capabilities changed.
+    pub is_changed: bool,
 }
 
 /// What the registry needs while a command or timer is handled.
@@ -108,6 +122,11 @@ impl Registry {
         self.attestations[status as usize]
     }
 
+    /// How many nodes have an identity of that status.
+    pub fn count_identified(&self, status: IdentityStatus) -> u64 {
+        self.identities[status as usize]
+    }
+
     /// How many nodes are in that state.
     pub fn count_in(&self, state: PolicyState) -> u64 {
         self.states[state as usize]
@@ -136,36 +155,88 @@ impl Registry {
         (node.liveness() == Liveness::Online && node.matches(now, limits, heartbeat)).then_some(node.index())
     }
 
-    /// Accepts a heartbeat; returns the node's number, and whether its zone or capabilities changed.
-    pub(crate) fn heartbeat(
-        &mut self,
-        cx: &mut NodeContext,
-        mut heartbeat: Heartbeat,
-    ) -> Result<(NodeIndex, bool), Refusal> {
+    /// Whether the heartbeat is not the node's own, or not a new one, and changes nothing: then it needs no record, and the
+    /// node was not seen.
+    pub fn ignores(&self, heartbeat: &Heartbeat) -> bool {
+        self.by_name(&heartbeat.node).is_some_and(|node| node.ignores(heartbeat))
+    }
+
+    /// Accepts a heartbeat. One that is not the node's own changes what is known of its identity, and nothing else.
+    pub(crate) fn heartbeat(&mut self, cx: &mut NodeContext, mut heartbeat: Heartbeat) -> Result<Heard, Refusal> {
         let known = self.by_name(&heartbeat.node);
+        let identity = known.and_then(Node::identity);
+        let judgement = Judgement::of(identity, heartbeat.signing.as_deref());
+        if let Some(node) = known.filter(|_| !judgement.is_own(identity)) {
+            let (index, standing) = (node.index(), node.standing());
+            self.identify(cx, index, judgement, heartbeat.signing);
+            self.follow(cx, index, standing);
+            self.update_idle(index);
+            return Ok(Heard { node: index, is_own: false, is_changed: false });
+        }
         let (before, after) = (known.map(Node::bytes), Node::bytes_after(known, &heartbeat));
         self.make_room(cx, &heartbeat.node, before, after)?;
         let index = self.find_or_insert(cx, &heartbeat.node);
         self.note_seen(cx, index);
-        let attestation = heartbeat.attestation.take();
+        let standing = self.nodes[&index].standing();
+        let (attestation, signing) = (heartbeat.attestation.take(), heartbeat.signing.take());
         let is_changed = self.change(cx.ledger, index, |node| node.update(heartbeat));
+        self.identify(cx, index, judgement, signing);
         self.attest(cx, index, attestation);
-        Ok((index, is_changed))
+        self.follow(cx, index, standing);
+        Ok(Heard { node: index, is_own: true, is_changed })
+    }
+
+    /// A heartbeat came that is signed so, and judged.
+    fn identify(
+        &mut self,
+        cx: &mut NodeContext,
+        index: NodeIndex,
+        judgement: Judgement,
+        signing: Option<Box<Signing>>,
+    ) {
+        if signing.is_none() && self.nodes[&index].identity().is_none() {
+            return;
+        }
+        let (now, utc_now) = (cx.now, cx.timers.calendar().utc(cx.now));
+        let audits = &mut *cx.audits;
+        self.change(cx.ledger, index, |node| {
+            let name = node.name().clone();
+            let identity = &mut node.trust_mut().identity;
+            let identity = identity.get_or_insert_with(|| Box::new(Identified::new(now)));
+            identity.observe((now, utc_now), &name, (judgement, signing.as_deref()), audits);
+        });
+    }
+
+    /// Pins a node's key, or has it forgotten, by an operator's order.
+    pub(crate) fn rekey(&mut self, cx: &mut NodeContext, by: Principal, rekey: &RekeyNode) -> Result<(), Refusal> {
+        let RekeyNode { node, key } = rekey;
+        let known = self.by_name(node).ok_or(Refusal::UnknownNode)?;
+        let (index, standing, now) = (known.index(), known.standing(), cx.now);
+        if known.identity().is_none() && key.is_none() {
+            return Ok(());
+        }
+        let is_changed = self.change(cx.ledger, index, |node| {
+            let identity = &mut node.trust_mut().identity;
+            let identity = identity.get_or_insert_with(|| Box::new(Identified::new(now)));
+            identity.rekey(now, *key, by)
+        });
+        if is_changed {
+            let status = IdentityStatus::Unpinned;
+            cx.audits.push(Audit::IdentityRekeyed { node: node.clone(), key: *key, status, by });
+        }
+        self.follow(cx, index, standing);
+        self.update_idle(index);
+        Ok(())
     }
 
     /// A heartbeat came with this attestation, or without one.
     fn attest(&mut self, cx: &mut NodeContext, index: NodeIndex, attestation: Option<Box<Attestation>>) {
         if attestation.is_none() && self.nodes[&index].attested.is_none() {
-            // What never attested is missing, which is normal unless a policy says otherwise.
-            if self.nodes[&index].state.is_none() {
-                self.follow(cx, index);
-            }
             return;
         }
         let (now, limits) = (cx.now, cx.limits);
         let audits = &mut *cx.audits;
-        let (before, after) = self.change(cx.ledger, index, |node| {
-            let before = node.attestation_status();
+        self.change(cx.ledger, index, |node| {
             let name = node.name().clone();
             match (&mut node.attested, attestation) {
                 (None, first) => {
@@ -178,33 +249,34 @@ impl Registry {
                     attested.observe((now, limits), &name, attestation.map(|boxed| *boxed), audits);
                 }
             }
-            (before, node.attestation_status())
         });
-        if before != after {
-            self.follow(cx, index);
-        }
     }
 
-    /// The status of a node's attestation changed: its state follows.
-    fn follow(&mut self, cx: &mut NodeContext, index: NodeIndex) {
+    /// If a node stands otherwise than before, its state follows.
+    fn follow(&mut self, cx: &mut NodeContext, index: NodeIndex, before: Standing) {
         let (node, now) = (&self.nodes[&index], cx.now);
-        // A node that was always normal has no state.
+        let standing = node.standing();
+        // A node that was always normal has no state; what never attested is normal unless a policy says otherwise.
         let states = cx.states;
-        if node.state.is_some() || states.of_attestation(node.attestation_status()) != PolicyState::Normal {
-            self.move_state(cx, index, |state, status| state.follow((now, states), status));
+        let is_new = standing != before || node.state().is_none();
+        if is_new && (node.state().is_some() || standing.state(states) != PolicyState::Normal) {
+            self.move_state(cx, index, |state, standing| state.follow((now, states), standing));
         }
     }
 
     /// Another policy is active, and `before` is what the former one made of attestations: the states of the nodes
     /// follow. Returns the nodes that get no jobs from now on. O(n), rare.
     pub(crate) fn follow_policy(&mut self, cx: &mut NodeContext, before: &NodeStates) -> Vec<Name> {
-        let is_other = |status| before.of_attestation(status) != cx.states.of_attestation(status);
-        if !AttestationStatus::ALL.into_iter().any(is_other) {
+        let states = cx.states;
+        if before.has_same_states(states) {
             return Vec::new();
         }
-        let changed = |node: &&Node| is_other(node.attestation_status());
+        let changed = |node: &&Node| node.standing().state(before) != node.standing().state(states);
         let changed: Vec<_> = self.nodes.values().filter(changed).map(Node::index).collect();
-        changed.iter().for_each(|index| self.follow(cx, *index));
+        let now = cx.now;
+        changed.iter().for_each(|index| {
+            self.move_state(cx, *index, |state, standing| state.follow((now, states), standing));
+        });
         changed
             .iter()
             .map(|index| &self.nodes[index])
@@ -216,19 +288,14 @@ impl Registry {
 
     /// Makes what a node attests its baseline.
     pub(crate) fn accept(&mut self, cx: &mut NodeContext, by: Principal, accept: &Accept) -> Result<(), Refusal> {
-        let index = self.by_name(&accept.node).ok_or(Refusal::UnknownNode)?.index();
-        let now = cx.now;
-        let changed = self.change(cx.ledger, index, |node| {
-            let before = node.attestation_status();
+        let known = self.by_name(&accept.node).ok_or(Refusal::UnknownNode)?;
+        let (index, standing, now) = (known.index(), known.standing(), cx.now);
+        let drift = self.change(cx.ledger, index, |node| {
             let attested = node.attested.as_mut().ok_or(Refusal::NeverAttested)?;
-            let drift = attested.accept(now, by, accept.expected.as_ref(), accept.is_forced)?;
-            Ok((before != attested.status, drift))
-        });
-        let (is_changed, drift) = changed?;
+            attested.accept(now, by, accept.expected.as_ref(), accept.is_forced)
+        })?;
         cx.audits.push(Audit::AttestationAccepted { node: accept.node.clone(), drift: Box::new(drift), by });
-        if is_changed {
-            self.follow(cx, index);
-        }
+        self.follow(cx, index, standing);
         Ok(())
     }
 
@@ -252,7 +319,7 @@ impl Registry {
     /// Ends a node's quarantine, or the warning about it, by an operator's order.
     pub(crate) fn clear(&mut self, cx: &mut NodeContext, by: Principal, node: &Name) -> Result<(), Refusal> {
         let (index, now) = (self.by_name(node).ok_or(Refusal::UnknownNode)?.index(), cx.now);
-        if self.nodes[&index].state.is_some() {
+        if self.nodes[&index].state().is_some() {
             self.move_state(cx, index, |state, _| {
                 state.clear(now, by);
                 None
@@ -267,7 +334,7 @@ impl Registry {
     pub(crate) fn end_quarantine(&mut self, cx: &mut NodeContext, index: NodeIndex) {
         let now = cx.now;
         let states = cx.states;
-        self.move_state(cx, index, |state, status| state.end((now, states), status));
+        self.move_state(cx, index, |state, standing| state.end((now, states), standing));
         self.update_idle(index);
     }
 
@@ -276,15 +343,15 @@ impl Registry {
         &mut self,
         cx: &mut NodeContext,
         index: NodeIndex,
-        change: impl FnOnce(&mut NodeState, AttestationStatus) -> Option<Entered>,
+        change: impl FnOnce(&mut NodeState, Standing) -> Option<Entered>,
     ) {
         let now = cx.now;
         let timer = Timer::QuarantineEnds(index);
         let (before, after, entered) = self.change(cx.ledger, index, |node| {
-            let status = node.attestation_status();
-            let state = node.state.get_or_insert_with(|| Box::new(NodeState::normal(now)));
+            let standing = node.standing();
+            let state = node.trust_mut().state.get_or_insert_with(|| NodeState::normal(now));
             let before = state.until;
-            let entered = change(state, status);
+            let entered = change(state, standing);
             (before, state.until, entered)
         });
         if before != after {
@@ -324,6 +391,7 @@ impl Registry {
         self.online.add(node);
         self.counts[node.liveness() as usize][node.health() as usize] += 1;
         self.attestations[node.attestation_status() as usize] += 1;
+        self.identities[node.identity_status() as usize] += 1;
         self.states[node.policy_state() as usize] += 1;
         self.drained += u64::from(node.drain().is_some());
     }
@@ -332,6 +400,7 @@ impl Registry {
         self.online.remove(node);
         self.counts[node.liveness() as usize][node.health() as usize] -= 1;
         self.attestations[node.attestation_status() as usize] -= 1;
+        self.identities[node.identity_status() as usize] -= 1;
         self.states[node.policy_state() as usize] -= 1;
         self.drained -= u64::from(node.drain().is_some());
     }

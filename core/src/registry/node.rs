@@ -1,7 +1,8 @@
 //! A node: how it describes itself, and when it was last seen.
 
 use super::attestation::Attested;
-use super::node_state::NodeState;
+use super::identity::{Identified, Judgement};
+use super::node_state::{NodeState, Standing};
 use crate::command::{Attestation, Health, Heartbeat};
 use crate::encoding::{members, numbered};
 use crate::ids::NodeIndex;
@@ -10,7 +11,7 @@ use crate::name::Name;
 use crate::name_set::NameSet;
 use crate::outcome::Withheld;
 use crate::payload::Payload;
-use crate::policy::{AttestationStatus, PolicyState};
+use crate::policy::{AttestationStatus, IdentityStatus, PolicyState};
 use crate::queue::profile::{ProfileIndex, Profiles};
 use crate::rules;
 use crate::time::{Millis, Timestamp};
@@ -48,12 +49,28 @@ pub struct Node {
     drain: Option<Box<Drained>>,
     /// Absent if it never attested.
     pub(super) attested: Option<Box<Attested>>,
-    /// Absent if it was always normal.
-    pub(super) state: Option<Box<NodeState>>,
+    /// Absent if it was always normal and never presented a key or a signature.
+    trust: Option<Box<Trust>>,
     /// Derived from the jobs when a snapshot is read.
     leases: u32,
     /// Derived from zone and capabilities.
     profile: ProfileIndex,
+}
+
+/// What became of a node that was not always normal, or that presented a key. In one box: each word of a node is one of all
+/// nodes.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub(super) struct Trust {
+    /// Absent if it was always normal.
+    pub state: Option<NodeState>,
+    /// Absent if it never presented a key or a signature. Boxed: most nodes that have a state sign nothing.
+    pub identity: Option<Box<Identified>>,
+}
+
+impl Trust {
+    fn new(state: Option<NodeState>, identity: Option<Box<Identified>>) -> Option<Box<Trust>> {
+        (state.is_some() || identity.is_some()).then(|| Box::new(Trust { state, identity }))
+    }
 }
 
 /// What a node reports of itself that is only shown.
@@ -97,7 +114,8 @@ pub(crate) struct NodeRecord {
     heartbeat_at: Timestamp,
     drain: Option<Box<Drained>>,
     attested: Option<Box<Attested>>,
-    state: Option<Box<NodeState>>,
+    state: Option<NodeState>,
+    identity: Option<Box<Identified>>,
 }
 
 members!(NodeRecord {
@@ -116,6 +134,7 @@ members!(NodeRecord {
     13 drain,
     14 attested,
     15 state,
+    16 identity,
 });
 
 numbered!(Liveness { 0 Online, 1 Stale, 2 Dead });
@@ -137,7 +156,7 @@ impl NodeRecord {
             heartbeat_at: self.heartbeat_at,
             drain: self.drain,
             attested: self.attested,
-            state: self.state,
+            trust: Trust::new(self.state, self.identity),
             leases: 0,
             profile: Profiles::UNKNOWN,
         }
@@ -160,7 +179,7 @@ impl Node {
             heartbeat_at: Timestamp::ZERO,
             drain: None,
             attested: None,
-            state: None,
+            trust: None,
             leases: 0,
             profile: Profiles::UNKNOWN,
         }
@@ -184,12 +203,12 @@ impl Node {
         &self.capabilities
     }
 
-    /// Its health as it reports it, or yellow if that is green and its attestation is not.
+    /// Its health as it reports it, or yellow if that is green and its attestation or identity is not.
     pub fn health(&self) -> Health {
-        match (self.health, self.attestation_status()) {
-            (Health::Green, AttestationStatus::Drift | AttestationStatus::SpoofSuspect) => Health::Yellow,
-            (health, _) => health,
-        }
+        let standing = self.standing();
+        let is_odd = matches!(standing.attestation, AttestationStatus::Drift | AttestationStatus::SpoofSuspect)
+            || standing.identity.is_fault();
+        if self.health == Health::Green && is_odd { Health::Yellow } else { self.health }
     }
 
     /// What it attested, if it ever did.
@@ -201,13 +220,31 @@ impl Node {
         self.attested.as_ref().map_or(AttestationStatus::Missing, |attested| attested.status)
     }
 
+    /// What is known of its key, if it ever presented one.
+    pub fn identity(&self) -> Option<&Identified> {
+        self.trust.as_ref()?.identity.as_deref()
+    }
+
+    pub fn identity_status(&self) -> IdentityStatus {
+        self.identity().map_or(IdentityStatus::Unpinned, |identity| identity.status)
+    }
+
+    /// What its state follows.
+    pub(super) fn standing(&self) -> Standing {
+        Standing { attestation: self.attestation_status(), identity: self.identity_status() }
+    }
+
+    pub(super) fn trust_mut(&mut self) -> &mut Trust {
+        self.trust.get_or_insert_default()
+    }
+
     /// Its state and how it came to it; absent if it was always normal.
     pub fn state(&self) -> Option<&NodeState> {
-        self.state.as_deref()
+        self.trust.as_ref()?.state.as_ref()
     }
 
     pub fn policy_state(&self) -> PolicyState {
-        self.state.as_ref().map_or(PolicyState::Normal, |state| state.state)
+        self.state().map_or(PolicyState::Normal, |state| state.state)
     }
 
     /// Why it gets no jobs, whatever is ready, if it gets none.
@@ -284,7 +321,8 @@ impl Node {
     /// Bytes of memory that the node takes.
     pub(crate) fn bytes(&self) -> u64 {
         let told = bytes(&self.name, &self.zone, &self.capabilities, self.endpoint(), self.labels());
-        told + self.bytes_of_drain() + self.bytes_of_state() + self.attested().map_or(0, Attested::bytes)
+        let attested = self.attested().map_or(0, Attested::bytes);
+        told + self.bytes_of_drain() + self.bytes_of_state() + attested + Identified::bytes_with(self.identity(), None)
     }
 
     fn bytes_of_drain(&self) -> u64 {
@@ -298,10 +336,11 @@ impl Node {
 
     /// Bytes of memory that a node takes at most after this heartbeat; `known` is the node before it.
     pub(crate) fn bytes_after(known: Option<&Node>, heartbeat: &Heartbeat) -> u64 {
-        let Heartbeat { node, zone, capabilities, endpoint, labels, attestation, health: _ } = heartbeat;
+        let Heartbeat { node, zone, capabilities, endpoint, labels, attestation, signing, health: _ } = heartbeat;
         let told = bytes(node, zone, capabilities, endpoint.as_ref(), labels.as_ref());
         let attested = Attested::bytes_with(known.and_then(Node::attested), attestation.as_deref());
-        told + attested + known.map_or(0, |known| known.bytes_of_drain() + known.bytes_of_state())
+        let identity = Identified::bytes_with(known.and_then(Node::identity), signing.as_deref());
+        told + attested + identity + known.map_or(0, |known| known.bytes_of_drain() + known.bytes_of_state())
     }
 
     /// Bytes of memory that a node takes before its first heartbeat.
@@ -325,19 +364,35 @@ impl Node {
             heartbeat_at: self.heartbeat_at,
             drain: self.drain.clone(),
             attested: self.attested.clone(),
-            state: self.state.clone(),
+            state: self.state().cloned(),
+            identity: self.identity().cloned().map(Box::new),
         }
     }
 
     /// Whether a heartbeat changes nothing but the last-seen time.
     pub(crate) fn matches(&self, now: Timestamp, limits: &Limits, heartbeat: &Heartbeat) -> bool {
         let attestation = heartbeat.attestation.as_deref();
-        self.attests_the_same(now, limits, attestation)
+        self.is_identified_as_before(heartbeat)
+            && self.attests_the_same(now, limits, attestation)
             && self.zone == heartbeat.zone
             && self.capabilities == heartbeat.capabilities
             && self.health == heartbeat.health
             && self.endpoint() == heartbeat.endpoint.as_ref()
             && self.labels() == heartbeat.labels.as_ref()
+    }
+
+    fn is_identified_as_before(&self, heartbeat: &Heartbeat) -> bool {
+        let signing = heartbeat.signing.as_deref();
+        let judgement = Judgement::of(self.identity(), signing);
+        judgement.is_own(self.identity()) && Identified::is_settled(self.identity(), judgement, signing)
+    }
+
+    /// Whether a heartbeat under its name changes nothing at all: it is not its own, and repeats the fault or the
+    /// heartbeat before.
+    pub(crate) fn ignores(&self, heartbeat: &Heartbeat) -> bool {
+        let signing = heartbeat.signing.as_deref();
+        let judgement = Judgement::of(self.identity(), signing);
+        !judgement.is_own(self.identity()) && Identified::is_settled(self.identity(), judgement, signing)
     }
 
     fn attests_the_same(&self, now: Timestamp, limits: &Limits, attestation: Option<&Attestation>) -> bool {
@@ -347,7 +402,7 @@ impl Node {
         }
     }
 
-    /// Stores what a heartbeat reports, but for its attestation; returns whether that changes which jobs the node may run.
+    /// Stores what a heartbeat reports, but for its attestation and identity; returns whether that changes which jobs the node may run.
     pub(crate) fn update(&mut self, heartbeat: Heartbeat) -> bool {
         let is_changed = self.zone != heartbeat.zone || self.capabilities != heartbeat.capabilities;
         self.zone = heartbeat.zone;
@@ -401,7 +456,7 @@ impl Node {
     /// undrained; nor is one in quarantine before that ends. A quarantine that lasts only since the node is silent keeps no
     /// room, or whoever may send heartbeats could fill the registry for ever.
     pub(crate) fn is_idle_and_dead(&self) -> bool {
-        let is_kept = self.drain.is_some() || self.state.as_ref().is_some_and(|state| state.until.is_some());
+        let is_kept = self.drain.is_some() || self.state().is_some_and(|state| state.until.is_some());
         self.liveness == Liveness::Dead && rules::may_forget(self.leases()) && !is_kept
     }
 

@@ -375,6 +375,9 @@ impl Telemetry {
             | Audit::AttestationRestored { .. }
             | Audit::AttestationMissing { .. }
             | Audit::AttestationAccepted { .. }
+            | Audit::IdentityPinned { .. }
+            | Audit::IdentityFault { .. }
+            | Audit::IdentityRekeyed { .. }
             | Audit::NodeNormal { .. }
             | Audit::NodeCleared { .. }
             | Audit::TokenChanged { .. }

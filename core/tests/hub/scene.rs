@@ -250,5 +250,6 @@ pub fn heartbeat(node: &str) -> Heartbeat {
         endpoint: None,
         labels: None,
         attestation: None,
+        signing: None,
     }
 }

@@ -162,6 +162,31 @@ fn a_form_is_appended_to_the_buffer() {
 }
 
 /// The digits of a whole number that ECMAScript printed with or without an exponent.
+#[test]
+fn all_but_printable_ascii_is_escaped_as_python_does() {
+    for (text, escaped) in [
+        (r#"{"a":1}"#, None),
+        (r#""\n""#, None),
+        (r#""ü""#, Some(r#""\u00fc""#)),
+        ("\"\u{7f}\u{2028}\"", Some(r#""\u007f\u2028""#)),
+        (r#"["😀","a"]"#, Some(r#"["\ud83d\ude00","a"]"#)),
+    ] {
+        assert_eq!(canonical::escape_non_ascii(text).as_deref(), escaped, "{text}");
+    }
+}
+
+#[test]
+fn an_object_without_a_member_has_the_form_of_the_object_that_never_had_it() {
+    let text = r#"{"z":[1.0],"s":"x","😀":{"s":2},"\uffee":null,"a":"ü"}"#;
+    let bare = r#"{"z":[1.0],"😀":{"s":2},"\uffee":null,"a":"ü"}"#;
+    let object = json::parse_object(text.as_bytes()).expect("it is an object");
+    for rule in RULES {
+        let mut out = Vec::new();
+        canonical::write_object(object.members(), "s", rule, &mut out);
+        assert_eq!(String::from_utf8(out).expect("a form is UTF-8"), form(bare, rule), "{rule:?}");
+    }
+}
+
 fn whole_digits(printed: &str) -> String {
     let Some((mantissa, exponent)) = printed.split_once("e+") else { return printed.to_owned() };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));

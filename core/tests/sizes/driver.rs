@@ -142,5 +142,6 @@ pub fn heartbeat(node: &str) -> Heartbeat {
         endpoint: None,
         labels: None,
         attestation: None,
+        signing: None,
     }
 }

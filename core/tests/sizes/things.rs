@@ -2,7 +2,8 @@
 
 use crate::driver::{Driver, KEY, failure, heartbeat, job, keyed, name, payload, pull, success, zone};
 use sheratan_core::{
-    Attestation, Command, Heartbeat, Leased, Millis, NameSet, Pull, Restore, RulesVersion, Setting, Submit, Timestamp,
+    Attestation, Command, Heartbeat, Leased, Millis, NameSet, PublicKey, Pull, Restore, RulesVersion, Setting, Signing,
+    Submit, Timestamp, Verdict,
 };
 
 /// Numbers of things between powers of two: vectors that double have some, the most, and little spare capacity.
@@ -236,6 +237,14 @@ fn a_node_takes_what_it_is_charged() {
         for flip in 0..20 {
             (0..count).for_each(|n| assert!(driver.heartbeat(attests(n, "b", flip))));
         }
+    });
+    table.check("nodes that sign", 0.5, nothing, |driver, count| {
+        (0..count).for_each(|n| {
+            let key = Some(PublicKey::new([7; 32]));
+            let signing = Signing { key, verdict: Verdict::Valid, ..Signing::default() };
+            let of_node = heartbeat(&format!("node-{n}"));
+            assert!(driver.heartbeat(Heartbeat { signing: Some(Box::new(signing)), ..of_node }));
+        });
     });
     let of_its_own = |n: u64| {
         let capabilities: NameSet = [name(&format!("host-{n}"))].into_iter().collect();

@@ -7,7 +7,7 @@
 use super::problem::Problem;
 use super::spelling;
 use crate::rfc3339;
-use sheratan_core::integrity::json::{self, Object, Value};
+use sheratan_core::integrity::json::{self, Member, Object, Value};
 use sheratan_core::limits::CAPABILITIES_MAX;
 use sheratan_core::{Millis, Name, NameSet, Payload, Utc};
 use std::borrow::Cow;
@@ -55,6 +55,11 @@ impl<'a> Fields<'a> {
     /// Whether a member is there, also if it is `null`.
     pub fn has(&self, key: &str) -> bool {
         self.object.get(key).is_some()
+    }
+
+    /// All members as they were sent, those that are `null` or unknown included.
+    pub fn members(&self) -> &[Member<'a>] {
+        self.object.members()
     }
 
     /// The JSON text of a member.

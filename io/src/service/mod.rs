@@ -363,6 +363,7 @@ impl Service {
         loop {
             self.hub.settle(&mut effects);
             if effects.is_empty() {
+                self.forget_heartbeat_sources();
                 self.add_drops(now, false);
                 return self.add_overloads(now, false);
             }

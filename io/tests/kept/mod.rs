@@ -243,6 +243,7 @@ impl History {
             endpoint: (self.draw(2) == 0).then(|| name("http://10.0.0.7:9000")),
             labels: Some(Payload::new(b"{\"rack\":7}")),
             attestation: None,
+            signing: None,
         }
     }
 

@@ -34,6 +34,7 @@ fn attest(service: &mut Service, now: Timestamp, build: &str) {
         endpoint: None,
         labels: None,
         attestation: Some(Box::new(attestation)),
+        signing: None,
     };
     service.command(now, Command::Heartbeat(heartbeat)).expect("the journal works");
     service.settle(now);

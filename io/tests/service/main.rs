@@ -4,6 +4,7 @@
 mod attestation;
 mod engine;
 mod event_streams;
+mod identity;
 mod integrity;
 mod journal_fails;
 mod lists;

@@ -320,6 +320,19 @@ fn print_audit(audit: &Audit) -> (&'static str, String) {
         }
         Audit::AttestationRestored { node } => ("ATTESTATION_RESTORED", line.option("node", values::name(node))),
         Audit::AttestationMissing { node } => ("ATTESTATION_MISSING", line.option("node", values::name(node))),
+        Audit::IdentityPinned { node, key } => {
+            ("IDENTITY_PINNED", line.option("node", values::name(node)).option("key", values::key(key)))
+        }
+        Audit::IdentityFault { node, key, status, is_replayed } => (
+            "IDENTITY_FAULT",
+            line.option("node", values::name(node))
+                .maybe("key", key, values::key)
+                .option("status", status.as_str())
+                .flag(*is_replayed, "replayed"),
+        ),
+        Audit::IdentityRekeyed { node, key, .. } => {
+            ("IDENTITY_REKEYED", line.option("node", values::name(node)).maybe("key", key, values::key))
+        }
         Audit::NodeWarned { node, reason, .. } => {
             ("POLICY_WARN", line.option("node", values::name(node)).option("reason", reason.as_str()))
         }

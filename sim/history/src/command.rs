@@ -3,13 +3,14 @@
 use crate::operate;
 use crate::tokens;
 use crate::values::{
-    self, CALENDAR, DURATION, HASH_8, HASH_32, INTEGRITY, JOB, LEASE, NAME, NAMES, NUMBER, NUMBER_8, NUMBER_16,
+    self, CALENDAR, DURATION, HASH_8, HASH_32, INTEGRITY, JOB, KEY, LEASE, NAME, NAMES, NUMBER, NUMBER_8, NUMBER_16,
     NUMBER_32, PAYLOAD, SETTING_VALUE, UTC, ZONE,
 };
 use crate::words::{Kind, Options, Printed, WordError, Words};
 use sheratan_core::{
     Attestation, Command, Complete, Extend, Health, Heartbeat, Idempotency, Millis, NameSet, NodeIndex, OnDuplicate,
-    OnFailed, Payload, Priority, Pull, Release, ResultMark, RulesVersion, Salt, Setting, Submit, Utc, Zone,
+    OnFailed, Payload, Priority, Pull, Release, ResultMark, RulesVersion, Salt, Setting, Signing, Submit, Utc, Verdict,
+    Zone,
 };
 
 /// The verbs of commands.
@@ -62,6 +63,19 @@ const ON_FAILED: Kind<OnFailed> = Kind {
         _ => None,
     },
 };
+const VERDICT: Kind<Verdict> = Kind {
+    expected: "valid or invalid",
+    read: |text| [Verdict::Invalid, Verdict::Valid].into_iter().find(|verdict| verdict_word(*verdict) == text),
+};
+
+fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Unsigned => "none",
+        Verdict::Invalid => "invalid",
+        Verdict::Valid => "valid",
+    }
+}
+
 pub(crate) const MARK: Kind<ResultMark> = Kind {
     expected: "content:NUMBER, id:NUMBER or id:NUMBER:CONTENT",
     read: |text| match text.split_once(':')? {
@@ -167,6 +181,7 @@ pub(crate) fn print(command: &Command) -> String {
         Command::Accept(accept) => operate::print_accept(accept),
         Command::Quarantine(order) => operate::print_quarantine(order),
         Command::Tokens(order) => tokens::print(order),
+        Command::RekeyNode(rekey) => operate::print_rekey(rekey),
         Command::ClearNode(node) => Printed::new("clear_node").word(values::name(node)).end(),
         Command::AddPolicy(document) => Printed::new("add_policy").word(values::payload(document)).end(),
         Command::ActivatePolicy(order) => operate::print_activate(order),
@@ -200,7 +215,23 @@ fn print_set(settings: &[Setting]) -> String {
 
 pub(crate) fn parse_heartbeat(words: &mut Words<'_>) -> Result<Heartbeat, WordError> {
     let node = words.take(&NAME)?;
-    let options = words.options(&["zone", "can", "health", "endpoint", "labels", "build", "cap", "runtime"], &[])?;
+    const OPTIONS: &[&str] = &[
+        "zone",
+        "can",
+        "health",
+        "endpoint",
+        "labels",
+        "build",
+        "cap",
+        "runtime",
+        "key",
+        "signature",
+        "signed",
+        "counter",
+        "mark",
+        "next",
+    ];
+    let options = words.options(OPTIONS, &[])?;
     Ok(Heartbeat {
         node,
         zone: options.get("zone", &ZONE)?.unwrap_or_default(),
@@ -209,7 +240,29 @@ pub(crate) fn parse_heartbeat(words: &mut Words<'_>) -> Result<Heartbeat, WordEr
         endpoint: options.get("endpoint", &NAME)?,
         labels: options.get("labels", &PAYLOAD)?,
         attestation: parse_attestation(&options)?.map(Box::new),
+        signing: parse_signing(&options)?.map(Box::new),
     })
+}
+
+fn parse_signing(options: &Options<'_>) -> Result<Option<Signing>, WordError> {
+    let signing = Signing {
+        key: options.get("key", &KEY)?,
+        verdict: options.get("signature", &VERDICT)?.unwrap_or_default(),
+        signed_at: options.get("signed", &UTC)?,
+        counter: options.get("counter", &NUMBER)?,
+        mark: options.get("mark", &NUMBER)?.unwrap_or_default(),
+        next: options.get("next", &KEY)?,
+    };
+    Ok((signing != Signing::default()).then_some(signing))
+}
+
+fn print_signing(line: Printed, signing: &Signing) -> Printed {
+    line.maybe("key", &signing.key, values::key)
+        .unless(&Verdict::Unsigned, "signature", &signing.verdict, |verdict| verdict_word(*verdict).to_owned())
+        .maybe("signed", &signing.signed_at, |at| values::utc(*at))
+        .maybe("counter", &signing.counter, u64::to_string)
+        .unless(&0, "mark", &signing.mark, u64::to_string)
+        .maybe("next", &signing.next, values::key)
 }
 
 pub(crate) fn parse_attestation(options: &Options<'_>) -> Result<Option<Attestation>, WordError> {
@@ -235,8 +288,12 @@ pub(crate) fn print_heartbeat(verb: &str, heartbeat: &Heartbeat) -> String {
         .unless(&Health::Green, "health", &heartbeat.health, |health| health_word(*health).to_owned())
         .maybe("endpoint", &heartbeat.endpoint, |name| values::name(name))
         .maybe("labels", &heartbeat.labels, values::payload);
-    match &heartbeat.attestation {
-        Some(attestation) => print_attestation(line, attestation).end(),
+    let line = match &heartbeat.attestation {
+        Some(attestation) => print_attestation(line, attestation),
+        None => line,
+    };
+    match &heartbeat.signing {
+        Some(signing) => print_signing(line, signing).end(),
         None => line.end(),
     }
 }

@@ -43,6 +43,7 @@
 //! set queue_depth_max=3 nodes_max=2                     settings, by the names of `Limits` -> done
 //! heartbeat a zone=west can=gpu,ssd health=red endpoint=10.0.0.1:80 labels={"rack":1} -> node 0
 //! heartbeat a build=b1 cap=h1 runtime={"os":"x"}        with an attestation -> node 0
+//! heartbeat a key=7 signature=valid signed=9 counter=1 mark=3 next=8     signed, and verified as valid or invalid
 //! seen 0,1                                              nodes' numbers -> done
 //! tick                                                  -> done
 //! submit k params=[1] priority=high zone=west requires=gpu delay=500 run_at=1700 ttl=5000 attempts_max=2
@@ -84,6 +85,7 @@
 //! add_policy {"version":2,"default":"allow"}            -> policy 2 | policy 2 again | refused WHY
 //! activate 2 HASH expect=1                              HASH is that of its canonical form
 //!                                                       -> active 2 previous=1 | refused WHY
+//! rekey a key=7                                         a key is pinned, or without one forgotten -> done | refused WHY
 //! ```
 //! `final` means not retryable. A result without `mark` has that of its content, so a repeated line is a result that is sent
 //! twice; `id:7` is a mark of a result's id alone, as earlier builds wrote it.

@@ -7,8 +7,8 @@ use crate::values::{self, JOB, NAME};
 use crate::words::{Kind, Printed, WordError, Words};
 use sheratan_core::explain::Reason;
 use sheratan_core::{
-    Account, Attempt, AttemptEnd, Gate, Health, Heartbeat, Hub, JobSeq, JobView, Name, NameSet, Node, NodeState,
-    Priority, State, Timestamp, TokenDigest, Zone,
+    Account, Attempt, AttemptEnd, Gate, Health, Heartbeat, Hub, Identified, JobSeq, JobView, Name, NameSet, Node,
+    NodeState, Priority, State, Timestamp, TokenDigest, Zone,
 };
 
 /// One look.
@@ -258,8 +258,18 @@ fn print_node_record(node: &Node) -> String {
         .maybe("attested", &node.attested(), |attested| {
             format!("{},drifts:{},flips:{}", attested.status.as_str(), attested.drifts, attested.flips)
         })
+        .maybe("identity", &node.identity(), |identity| print_identity(identity))
         .maybe("state", &node.state(), |state| print_state(state))
         .end()
+}
+
+fn print_identity(identity: &Identified) -> String {
+    let key = identity.key.map_or(String::new(), |key| format!(",key:{}", values::key(&key)));
+    let next = identity.next.map_or(String::new(), |key| format!(",next:{}", values::key(&key)));
+    let replayed = if identity.is_replayed { ",replayed" } else { "" };
+    let signed = identity.signed_at().map_or(String::new(), |at| format!(",signed:{}", values::utc(at)));
+    let counter = identity.counter().map_or(String::new(), |counter| format!(",counter:{counter}"));
+    format!("{}{replayed}{key}{next}{signed}{counter},faults:{}", identity.status.as_str(), identity.faults)
 }
 
 fn print_state(state: &NodeState) -> String {

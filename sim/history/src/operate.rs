@@ -1,11 +1,11 @@
 //! What operators do, as lines: rules of kinds, dead letters, nodes in and out of service.
 
 use crate::command::{MARK, PRIORITY, content_mark, parse_attestation, print_attestation, print_mark};
-use crate::values::{self, DURATION, HASH_32, INSTANT, INTEGRITY, JOB, NAME, NUMBER, NUMBER_32, PAYLOAD};
+use crate::values::{self, DURATION, HASH_32, INSTANT, INTEGRITY, JOB, KEY, NAME, NUMBER, NUMBER_32, PAYLOAD};
 use crate::words::{Kind, Options, Printed, WordError, Words};
 use sheratan_core::{
     Accept, ActOn, ActivatePolicy, AdoptOrphan, BeginAct, Command, Drain, EndReason, KindRules, LetterFilter, Millis,
-    Name, OnExhausted, OnLettersFull, ParkResult, Pause, Quarantine, SetKind, Weight,
+    Name, OnExhausted, OnLettersFull, ParkResult, Pause, Quarantine, RekeyNode, SetKind, Weight,
 };
 
 /// The verbs of operators' commands.
@@ -24,6 +24,7 @@ pub(crate) const VERBS: &[&str] = &[
     "weights",
     "accept",
     "quarantine",
+    "rekey",
     "clear_node",
     "add_policy",
     "activate",
@@ -100,6 +101,11 @@ pub(crate) fn parse(verb: &str, words: &mut Words<'_>) -> Result<Command, WordEr
             let expect_active = words.options(&["expect"], &[])?.get("expect", &NUMBER)?;
             Command::ActivatePolicy(Box::new(ActivatePolicy { version, sha256, expect_active }))
         }
+        "rekey" => {
+            let node = words.take(&NAME)?;
+            let key = words.options(&["key"], &[])?.get("key", &KEY)?;
+            Command::RekeyNode(RekeyNode { node, key })
+        }
         _ => unreachable!("it is one of the verbs of operators"),
     })
 }
@@ -135,6 +141,10 @@ pub(crate) fn print_quarantine(order: &Quarantine) -> String {
         .unless(&Millis::ZERO, "for", &order.duration_ms, |ms| values::duration(*ms))
         .maybe("reason", &order.reason, |name| values::name(name))
         .end()
+}
+
+pub(crate) fn print_rekey(rekey: &RekeyNode) -> String {
+    Printed::new("rekey").word(values::name(&rekey.node)).maybe("key", &rekey.key, values::key).end()
 }
 
 fn parse_act(words: &mut Words<'_>) -> Result<BeginAct, WordError> {

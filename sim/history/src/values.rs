@@ -4,7 +4,7 @@
 
 use crate::words::{Kind, word_len};
 use sheratan_core::integrity::stored::{self, ResultIntegrity};
-use sheratan_core::{Calendar, JobSeq, LeaseRef, Millis, Name, NameSet, Payload, Timestamp, Utc, Zone};
+use sheratan_core::{Calendar, JobSeq, LeaseRef, Millis, Name, NameSet, Payload, PublicKey, Timestamp, Utc, Zone};
 
 pub(crate) const NAME: Kind<Name> =
     Kind { expected: "a name: 1 to 256 bytes without control characters, quoted if not plain", read: read_name };
@@ -39,6 +39,8 @@ pub(crate) const HASH_8: Kind<[u8; 8]> =
     Kind { expected: "16 hex digits", read: |text| read_hex(text)?.try_into().ok() };
 pub(crate) const HASH_32: Kind<[u8; 32]> =
     Kind { expected: "64 hex digits, or a number up to 255 that all 32 bytes have", read: read_hash };
+pub(crate) const KEY: Kind<PublicKey> =
+    Kind { expected: HASH_32.expected, read: |text| read_hash(text).map(PublicKey::new) };
 
 pub(crate) const INTEGRITY: Kind<ResultIntegrity> = Kind {
     expected: "sha256, hmac or hub, then a colon and a hash as 64 hex digits or a number up to 255",
@@ -216,6 +218,10 @@ pub(crate) fn integrity(integrity: &ResultIntegrity) -> String {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn key(key: &PublicKey) -> String {
+    hash(key.as_bytes())
 }
 
 pub(crate) fn hash(hash: &[u8; 32]) -> String {

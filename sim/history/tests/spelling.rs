@@ -7,8 +7,9 @@ use sheratan_core::{
     Accept, ActOn, ActivatePolicy, AdoptOrphan, Attestation, Audit, BeginAct, Calendar, Command, Complete, Drain,
     Effect, EndReason, Extend, FinalStatus, Health, Heartbeat, Idempotency, JobSeq, KindRules, LeaseRef, LetterFilter,
     Millis, Name, NameSet, NodeIndex, OnDuplicate, OnExhausted, OnFailed, OnLettersFull, Outcome, ParkResult, Pause,
-    Payload, Priority, Pull, Quarantine, Release, ResultMark, RulesVersion, Salt, SetKind, Setting, Submit, Submitted,
-    Timestamp, TokenConfig, TokenDigest, TokenOrder, TokenRotation, Utc, WaiterId, Weight, Zone,
+    Payload, Priority, PublicKey, Pull, Quarantine, RekeyNode, Release, ResultMark, RulesVersion, Salt, SetKind,
+    Setting, Signing, Submit, Submitted, Timestamp, TokenConfig, TokenDigest, TokenOrder, TokenRotation, Utc, Verdict,
+    WaiterId, Weight, Zone,
 };
 use sheratan_history::{Histories, History, SnapshotOf, Source, Step, print_effects, print_outcome};
 
@@ -112,9 +113,29 @@ fn settings() -> BoxedStrategy<Command> {
 fn heartbeats() -> BoxedStrategy<Command> {
     let health = prop::sample::select(vec![Health::Green, Health::Yellow, Health::Red]);
     let attestation = prop::option::of(attestations().prop_map(Box::new));
-    (names(), zones(), sets(), health, prop::option::of(names()), prop::option::of(payloads()), attestation)
-        .prop_map(|(node, zone, capabilities, health, endpoint, labels, attestation)| {
-            Command::Heartbeat(Heartbeat { node, zone, capabilities, health, endpoint, labels, attestation })
+    let signing = prop::option::of(signings().prop_map(Box::new));
+    (names(), zones(), sets(), health, prop::option::of(names()), prop::option::of(payloads()), attestation, signing)
+        .prop_map(|(node, zone, capabilities, health, endpoint, labels, attestation, signing)| {
+            Command::Heartbeat(Heartbeat { node, zone, capabilities, health, endpoint, labels, attestation, signing })
+        })
+        .boxed()
+}
+
+fn keys() -> impl Strategy<Value = PublicKey> {
+    any::<[u8; 32]>().prop_map(PublicKey::new)
+}
+
+fn signings() -> BoxedStrategy<Signing> {
+    let verdict = prop::sample::select(vec![Verdict::Unsigned, Verdict::Invalid, Verdict::Valid]);
+    let signed_at = prop::option::of(numbers().prop_map(Utc::from_millis));
+    (keys(), verdict, signed_at, prop::option::of(numbers()), numbers(), prop::option::of(keys()))
+        .prop_map(|(key, verdict, signed_at, counter, mark, next)| Signing {
+            key: Some(key),
+            verdict,
+            signed_at,
+            counter,
+            mark,
+            next,
         })
         .boxed()
 }
@@ -311,7 +332,12 @@ fn operators() -> BoxedStrategy<Command> {
         (names(), durations(), prop::option::of(names()))
             .prop_map(|(node, duration_ms, reason)| { Command::Quarantine(Quarantine { node, duration_ms, reason }) }),
         names().prop_map(Command::ClearNode),
+        (names(), prop::option::of(keys())).prop_map(|(node, key)| Command::RekeyNode(RekeyNode { node, key })),
         token_orders().prop_map(|order| Command::Tokens(Box::new(order))),
+        payloads().prop_map(Command::AddPolicy),
+        (numbers(), any::<[u8; 32]>(), prop::option::of(numbers())).prop_map(|(version, sha256, expect_active)| {
+            Command::ActivatePolicy(Box::new(ActivatePolicy { version, sha256, expect_active }))
+        }),
     ]
     .boxed()
 }
@@ -327,10 +353,6 @@ fn token_orders() -> BoxedStrategy<TokenOrder> {
         numbers().prop_map(Utc::from_millis).prop_map(TokenOrder::Move),
         Just(TokenOrder::Finish),
         Just(TokenOrder::Abort),
-        payloads().prop_map(Command::AddPolicy),
-        (numbers(), any::<[u8; 32]>(), prop::option::of(numbers())).prop_map(|(version, sha256, expect_active)| {
-            Command::ActivatePolicy(Box::new(ActivatePolicy { version, sha256, expect_active }))
-        }),
     ]
     .boxed()
 }

@@ -85,6 +85,7 @@ fn work(copy: &mut Hub, node: &Name, class: &ClassKey) {
         endpoint: None,
         labels: None,
         attestation: None,
+        signing: None,
     };
     copy.apply(copy.now(), Command::Heartbeat(heartbeat));
     let pull = Pull { node: node.clone(), jobs_max: PULLED_MAX, kinds: NameSet::default(), lease_duration_ms: None };

@@ -67,8 +67,16 @@ fn leased_in_order(hub: &mut Hub, seq: JobSeq) -> Vec<JobSeq> {
     let node = Name::new("the-node-that-pulls").expect("a name");
     let class = hub.queue().get(seq).expect("it is known").class().clone();
     let (zone, capabilities, health) = (class.zone, class.requires, Health::Green);
-    let heartbeat =
-        Heartbeat { node: node.clone(), zone, capabilities, health, endpoint: None, labels: None, attestation: None };
+    let heartbeat = Heartbeat {
+        node: node.clone(),
+        zone,
+        capabilities,
+        health,
+        endpoint: None,
+        labels: None,
+        attestation: None,
+        signing: None,
+    };
     hub.apply(hub.now(), Command::Heartbeat(heartbeat));
     let pull = Pull { node, jobs_max: 1, kinds: NameSet::default(), lease_duration_ms: Some(Millis::from_secs(600)) };
     let mut order = Vec::new();

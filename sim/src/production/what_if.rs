@@ -211,6 +211,7 @@ impl<'a> Both<'a> {
             | Command::Tokens(_)
             | Command::AddPolicy(_)
             | Command::ActivatePolicy(_)
+            | Command::RekeyNode(_)
             | Command::Heartbeat(_)
             | Command::Tick
             | Command::AdoptRules(_)

@@ -1,4 +1,4 @@
-//! `sheratan-hub nodes list|show|drain|resume|accept|quarantine|release|remove`: the nodes of a running hub.
+//! `sheratan-hub nodes list|show|drain|resume|accept|quarantine|release|rekey|remove`: the nodes of a running hub.
 
 use super::answer::{self, AnswerArgs};
 use super::failure::Failure;
@@ -33,10 +33,11 @@ Examples:
   sheratan-hub nodes accept gpu-1 --build b42                  what it attests now is right, if it is build b42
   sheratan-hub nodes quarantine gpu-1 --for 2h --reason 'odd results'
   sheratan-hub nodes release gpu-1                             ends any quarantine, and a warning
+  sheratan-hub nodes rekey gpu-1                               the next key that signs its heartbeats is pinned
   sheratan-hub nodes remove gpu-1                              forgotten, once it is not online any more
 
-A drained node stays drained over restarts and heartbeats until it is resumed. accept and remove are allowed from the \
-hub's own machine only.
+A drained node stays drained over restarts and heartbeats until it is resumed. accept, rekey and remove are allowed \
+from the hub's own machine only.
 
 Exit code 0 if the hub did what was asked, 1 if it refused, or --wait was interrupted, 2 for an invalid command line.";
 
@@ -109,6 +110,15 @@ enum What {
     /// End a node's quarantine, or the warning about it
     #[command(after_help = EXAMPLES)]
     Release(NodeArgs),
+    /// Pin a node's key, or have it forgotten: what was signed before counts no more
+    #[command(after_help = EXAMPLES)]
+    Rekey {
+        /// The Ed25519 public key, 64 hex digits [default: the next one whose signature verifies]
+        #[arg(long, value_name = "HEX", value_parser = names::not_blank)]
+        key: Option<String>,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// Forget a node that is not online and has no leases
     #[command(after_help = EXAMPLES)]
     Remove(NodeArgs),
@@ -151,6 +161,10 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             operate(&node, "/quarantine", Act::Post(&Value::Object(body).to_string()))
         }
         What::Release(node) => operate(&node, "/release", Act::Post("{}")),
+        What::Rekey { key, node } => {
+            let body = Map::from_iter(key.map(|key| ("public_key".to_owned(), key.into())));
+            operate(&node, "/rekey", Act::Post(&Value::Object(body).to_string()))
+        }
         What::Remove(node) => operate(&node, "", Act::Delete),
     }
 }
@@ -175,8 +189,19 @@ fn list(listing: &ListingArgs, args: &AnswerArgs) -> Result<ExitCode, Failure> {
         terminal::json(listing.json());
         return Ok(ExitCode::SUCCESS);
     }
-    let columns =
-        ["NODE", "STATUS", "HEALTH", "ATTESTATION", "STATE", "ZONE", ">LEASES", "DRAINED", "CAPABILITIES", "LAST SEEN"];
+    let columns = [
+        "NODE",
+        "STATUS",
+        "HEALTH",
+        "ATTESTATION",
+        "IDENTITY",
+        "STATE",
+        "ZONE",
+        ">LEASES",
+        "DRAINED",
+        "CAPABILITIES",
+        "LAST SEEN",
+    ];
     let mut table = Table::new(&columns);
     for (id, node) in listing.entries() {
         let capabilities: Vec<String> =
@@ -186,6 +211,7 @@ fn list(listing: &ListingArgs, args: &AnswerArgs) -> Result<ExitCode, Failure> {
             state(&node.text("status")),
             state(&node.text("health")),
             state(&node.object("attestation").text("status")),
+            state(&node.object("identity").text("status")),
             state(&node.text("policy_state")),
             cell(node.text("zone")),
             cell(node.text("leases")),
@@ -263,7 +289,7 @@ fn operate(node: &NodeArgs, suffix: &str, act: Act) -> Result<ExitCode, Failure>
             (true, _) if is_drained => format!("is drained; {leases} lease(s) are left"),
             (true, "QUARANTINED") if until.is_empty() => "is in quarantine".to_owned(),
             (true, "QUARANTINED") => format!("is in quarantine until {until}"),
-            (true, "WARN") => "is in service; it drifts".to_owned(),
+            (true, "WARN") => format!("is in service, with a warning: {}", done.members.text("policy_reason")),
             (true, _) => "is in service".to_owned(),
         };
         terminal::line(format_args!("{} {}", printable(id), printable(&said)));

@@ -315,6 +315,11 @@ impl Client {
         self.post(Plane::Control, "/mesh/heartbeat", &json(heartbeat), Duration::ZERO)
     }
 
+    /// Sends the body of a heartbeat that is signed, as it was signed.
+    pub fn signed_heartbeat(&self, body: &[u8]) -> Result<Heard, CallError> {
+        self.post(Plane::Control, "/mesh/heartbeat", body, Duration::ZERO)
+    }
+
     /// Submits up to 1,000 jobs; one answer each, in order.
     pub fn submit_many(&self, requests: &[Submit]) -> Result<Vec<SubmitAnswer>, CallError> {
         #[derive(Serialize)]

@@ -7,7 +7,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 use sheratan_core::telemetry::Counter;
 use sheratan_core::telemetry::kinds::{KindCounts, OTHER};
-use sheratan_core::{Account, AttestationStatus, DropReason, FinalStatus, Liveness, PolicyState, Timestamp};
+use sheratan_core::{
+    Account, AttestationStatus, DropReason, FinalStatus, IdentityStatus, Liveness, PolicyState, Timestamp,
+};
 use std::collections::BTreeMap;
 
 impl Service {
@@ -72,6 +74,8 @@ impl Service {
         out.gauge("nodes_drained", help, registry.drained_count());
         let attested = AttestationStatus::ALL.map(|status| (status.as_str(), registry.count_attested(status)));
         out.gauges("nodes_attestation", "Nodes by the status of their attestation", "status", attested);
+        let identified = IdentityStatus::ALL.map(|status| (status.as_str(), registry.count_identified(status)));
+        out.gauges("nodes_identity", "Nodes by the status of their identity", "status", identified);
         let states = [PolicyState::Normal, PolicyState::Warn, PolicyState::Quarantined];
         let states = states.map(|state| (state.as_str(), registry.count_in(state)));
         out.gauges("nodes_policy", "Nodes by their state", "state", states);

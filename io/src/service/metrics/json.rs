@@ -4,7 +4,7 @@ use crate::object::Object;
 use crate::service::Service;
 use sheratan_core::telemetry::Counter;
 use sheratan_core::telemetry::timing::{Timing, Unit};
-use sheratan_core::{Account, AttestationStatus, Health, Liveness, PolicyState, Timestamp};
+use sheratan_core::{Account, AttestationStatus, Health, IdentityStatus, Liveness, PolicyState, Timestamp};
 
 /// The metrics of the control plane.
 pub fn control(out: &mut Object, service: &Service, now: Timestamp) {
@@ -26,6 +26,10 @@ pub fn control(out: &mut Object, service: &Service, now: Timestamp) {
     for status in AttestationStatus::ALL {
         let key = format!("attestation_{}", status.as_str().to_lowercase());
         out.number(&key, registry.count_attested(status));
+    }
+    for status in IdentityStatus::ALL {
+        let key = format!("identity_{}", status.as_str().to_lowercase());
+        out.number(&key, registry.count_identified(status));
     }
     out.number("attestation_drift_1m", minute(Counter::AttestationDrift));
     out.number("attestation_spoof_1m", minute(Counter::AttestationSpoof));

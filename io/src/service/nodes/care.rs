@@ -1,13 +1,14 @@
-//! What operators do about what nodes attest: accept it, put a node in quarantine, release it.
+//! What operators do about what nodes attest and sign: accept it, put a node in quarantine, release it, change its key.
 
 use super::operate::{fields_of, node_of};
+use super::signing::read_key;
 use super::standing::write_state;
 use crate::http::Request;
 use crate::service::access::require_local;
 use crate::service::body;
 use crate::service::problem::Problem;
 use crate::service::{Answer, Caller, Service, reply};
-use sheratan_core::{Accept, Attestation, Command, Millis, Node, PolicyState, Quarantine, Timestamp};
+use sheratan_core::{Accept, Attestation, Command, Millis, Node, PolicyState, Quarantine, RekeyNode, Timestamp};
 
 /// How long an operator may put a node in quarantine: a week.
 const QUARANTINE_MINUTES: std::ops::RangeInclusive<u64> = 1..=7 * 24 * 60;
@@ -59,6 +60,20 @@ impl Service {
     pub(super) fn release_node(&mut self, now: Timestamp, caller: &Caller, node: &str) -> Result<Answer, Problem> {
         let node = node_of(node)?;
         self.operate_node(now, caller, node.clone(), Command::ClearNode(node))
+    }
+
+    pub(super) fn rekey_node(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+        node: &str,
+    ) -> Result<Answer, Problem> {
+        require_local(caller)?;
+        let fields = fields_of(request, &["public_key"])?;
+        let node = node_of(node)?;
+        let rekey = RekeyNode { node: node.clone(), key: read_key(&fields, "public_key")? };
+        self.operate_node(now, caller, node, Command::RekeyNode(rekey))
     }
 
     /// As [`Service::release_node`], for clients in the field.

@@ -1,5 +1,6 @@
 //! Heartbeats: journaled one by one if they change something, otherwise collected as quiet nodes.
 
+use super::signing;
 use crate::http::Request;
 use crate::service::body::{self, Fields};
 use crate::service::problem::Problem;
@@ -33,6 +34,8 @@ const MEMBERS: &[&str] = &[
     "attestation",
     "public_key",
     "signature",
+    "counter",
+    "next_public_key",
 ];
 
 impl Service {
@@ -41,26 +44,36 @@ impl Service {
         let name = heartbeat.node.clone();
         self.note_token_of_node(now, caller, &name);
         let quiet = self.quiet_node(now, &heartbeat);
-        // What a node attests is a baseline from then on, or a reason for a quarantine: it is answered when it is durable.
-        let is_attested = quiet.is_none() && heartbeat.attestation.is_some();
+        let is_ignored = self.hub.registry().ignores(&heartbeat);
+        // What a node attests and which key it has hold from then on, or are a reason for a quarantine: that is answered
+        // when it is durable.
+        let is_news = heartbeat.attestation.is_some() || heartbeat.signing.is_some();
+        let is_durable = is_news && !is_ignored && quiet.is_none();
         match quiet {
             Some(node) => self.quiet_nodes.add(now, node),
+            None if is_ignored => {}
             None => match self.execute(now, self.asker(caller), Command::Heartbeat(heartbeat))? {
                 Outcome::Heard { node } => self.quiet_nodes.remove(node),
                 outcome => return Err(self.problem_of(now, outcome)),
             },
         }
         let node = self.hub.registry().by_name(&name).expect("a node that was heard of is registered");
+        let identity = node.identity_status();
+        if is_durable && node.identity().is_some() {
+            self.note_heartbeat_source(name.clone(), identity, caller.ip);
+        }
+        let node = self.hub.registry().by_name(&name).expect("it was just found");
         let interval = next_heartbeat(self.hub.limits().node_ttl_ms);
         let reply = reply::ok(|out| {
             out.flag("ok", true).text("node_id", &name).plain("status", node.liveness().as_str());
             out.plain("health", node.health().as_str());
             out.plain("attestation_status", node.attestation_status().as_str());
+            out.plain("identity_status", identity.as_str());
             out.plain("policy_state", node.policy_state().as_str());
             out.number("policy_version", self.hub.policies().active().version());
             out.number("next_heartbeat_ms", interval.get());
         });
-        Ok(if is_attested { Answer::Reply(reply) } else { Answer::Now(reply) })
+        Ok(if is_durable { Answer::Reply(reply) } else { Answer::Now(reply) })
     }
 
     /// The node, if its heartbeat can be collected and journaled with others.
@@ -87,6 +100,7 @@ fn read_heartbeat(fields: &Fields) -> Result<Heartbeat, Problem> {
         endpoint: fields.key("endpoint")?,
         labels,
         attestation: read_attestation(fields).map(Box::new),
+        signing: signing::read(fields).map(Box::new),
     })
 }
 

@@ -5,12 +5,14 @@ mod heartbeat;
 mod operate;
 mod quiet_nodes;
 mod registry;
+mod signing;
 mod standing;
 
 pub(super) use operate::fields_of;
 pub use quiet_nodes::QuietNodes;
 pub use registry::registry_of;
 use sheratan_core::Timestamp;
+pub use signing::key_prefix;
 
 use super::problem::Problem;
 use super::{Answer, Caller, Service, path};
@@ -31,6 +33,8 @@ pub enum Route<'a> {
     Accept(&'a str),
     Quarantine(&'a str),
     Release(&'a str),
+    /// A node's key is pinned, or forgotten.
+    Rekey(&'a str),
     /// The nodes that are not normal.
     Policies,
     /// One of them is normal again.
@@ -50,6 +54,7 @@ impl<'a> Route<'a> {
                 let found = found.or_else(|| act("/accept").map(Route::Accept));
                 let found = found.or_else(|| act("/quarantine").map(Route::Quarantine));
                 let found = found.or_else(|| act("/release").map(Route::Release));
+                let found = found.or_else(|| act("/rekey").map(Route::Rekey));
                 found.or_else(|| path::parameter(path, "/api/nodes/").map(Route::One))
             }
         }
@@ -66,6 +71,7 @@ impl<'a> Route<'a> {
             Route::Accept(_) => "node_accept",
             Route::Quarantine(_) => "node_quarantine",
             Route::Release(_) => "node_release",
+            Route::Rekey(_) => "node_rekey",
             Route::Policies => "node_policies",
             Route::ClearPolicy => "node_policy_clear",
         }
@@ -80,7 +86,9 @@ impl<'a> Route<'a> {
     pub const fn methods(&self) -> &'static str {
         match self {
             Route::Heartbeat | Route::Drain(_) | Route::Resume(_) => "POST",
-            Route::Accept(_) | Route::Quarantine(_) | Route::Release(_) | Route::ClearPolicy => "POST",
+            Route::Accept(_) | Route::Quarantine(_) | Route::Release(_) | Route::Rekey(_) | Route::ClearPolicy => {
+                "POST"
+            }
             Route::Registry | Route::Policies => "GET, HEAD",
             Route::One(_) => "GET, HEAD, DELETE",
         }
@@ -105,6 +113,7 @@ impl Service {
             Route::Accept(node) => self.accept_node(now, caller, request, node),
             Route::Quarantine(node) => self.quarantine_node(now, caller, request, node),
             Route::Release(node) => self.release_node(now, caller, node),
+            Route::Rekey(node) => self.rekey_node(now, caller, request, node),
             Route::Policies => Ok(self.list_policies()),
             Route::ClearPolicy => self.clear_policy(now, caller, request),
         }

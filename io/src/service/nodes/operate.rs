@@ -62,6 +62,7 @@ impl Service {
                 if let Some(record) = self.hub.registry().by_name(&node) {
                     out.flag("drained", record.drain().is_some()).number("leases", record.leases());
                     out.plain("attestation_status", record.attestation_status().as_str());
+                    out.plain("identity_status", record.identity_status().as_str());
                     super::standing::write_state(out, record, self.hub.calendar());
                 }
             }))),

@@ -108,6 +108,7 @@ pub fn write_node(out: &mut Object, hub: &Hub, node: &Node, seen_at: Timestamp, 
             }
         }
         standing::write_attestation(out, hub, node, is_whole);
+        standing::write_identity(out, calendar, node, is_whole);
         out.object("queue", |out| {
             let unread = hub.queue().results_unread_by(node.name());
             out.number("inbound_requests", node.leases()).number("outbound_results", unread);

@@ -1,7 +1,8 @@
-//! What nodes attest and what follows from it, as the registry shows it.
+//! What nodes attest and sign, and what follows from it, as the registry shows it.
 
+use super::signing::key_prefix;
 use crate::object::{Object, object};
-use sheratan_core::{Attestation, Attested, Calendar, Change, Hub, Node, Timestamp};
+use sheratan_core::{Attestation, Attested, Calendar, Change, Hub, Node, PublicKey, Timestamp};
 
 /// The members of a node's state.
 pub fn write_state(out: &mut Object, node: &Node, calendar: Calendar) {
@@ -57,6 +58,44 @@ pub fn write_attestation(out: &mut Object, hub: &Hub, node: &Node, is_whole: boo
                     out.text_or_null("capability_hash", change.capability_hash.as_deref());
                 });
             });
+        }
+    });
+}
+
+/// Which key is pinned for a node, and whether it signs; with the whole key if `is_whole`.
+pub fn write_identity(out: &mut Object, calendar: Calendar, node: &Node, is_whole: bool) {
+    let identity = node.identity();
+    let key = identity.and_then(|identity| identity.key);
+    out.object("identity", |out| {
+        out.plain("status", node.identity_status().as_str());
+        out.text_or_null("key_prefix", key.as_ref().map(key_prefix).as_deref());
+        match identity.and_then(|identity| identity.pinned_at) {
+            Some(at) => out.time("pinned_utc", calendar.utc(at)),
+            None => out.raw("pinned_utc", b"null"),
+        };
+        let Some(identity) = identity else {
+            out.raw("last_change_utc", b"null").number("fault_count", 0);
+            return;
+        };
+        if key.is_some() {
+            out.plain("pinned_by", identity.pinned_by.as_str());
+        }
+        out.time("last_change_utc", calendar.utc(identity.changed_at)).number("fault_count", identity.faults.into());
+        if identity.is_replayed {
+            out.plain("reason", "replayed");
+        }
+        if let Some(next) = &identity.next {
+            out.plain("next_key_prefix", key_prefix(next));
+        }
+        if is_whole {
+            let whole = |key: PublicKey| hex::encode(key.as_bytes());
+            out.text_or_null("public_key", key.map(whole).as_deref());
+            if let Some(at) = identity.signed_at() {
+                out.time("signed_utc", at);
+            }
+            if let Some(counter) = identity.counter() {
+                out.number("counter", counter);
+            }
         }
     });
 }

@@ -2,9 +2,10 @@
 
 use crate::object::Object;
 use crate::redact::Redactor;
-use crate::service::{kind_rules, letter_filter};
+use crate::service::{kind_rules, letter_filter, nodes};
 use sheratan_core::{
-    Audit, Calendar, Drift, FinalStatus, Ids, JobSeq, Name, Principal, TokenChange, TokenRotation, Utc,
+    Audit, Calendar, Drift, FinalStatus, IdentityStatus, Ids, JobSeq, Name, Principal, PublicKey, TokenChange,
+    TokenRotation, Utc,
 };
 
 /// Characters of an idempotency key in the audit log.
@@ -186,6 +187,26 @@ pub fn write_details(
             out.plain("by", by.as_str());
             "ATTESTATION_ACCEPTED"
         }
+        Audit::IdentityPinned { node, key } => {
+            write_identity(out, node, Some(key), IdentityStatus::Valid);
+            "IDENTITY_PINNED"
+        }
+        Audit::IdentityFault { node, key, status, is_replayed } => {
+            write_identity(out, node, key.as_ref(), *status);
+            if *is_replayed {
+                out.plain("reason", "replayed");
+            }
+            match status {
+                IdentityStatus::KeyMismatch => "IDENTITY_KEY_MISMATCH",
+                IdentityStatus::MissingSignature | IdentityStatus::MissingIdentity => "IDENTITY_MISSING",
+                _ => "IDENTITY_INVALID_SIGNATURE",
+            }
+        }
+        Audit::IdentityRekeyed { node, key, status, by } => {
+            write_identity(out, node, key.as_ref(), *status);
+            out.plain("by", by.as_str());
+            "IDENTITY_REKEYED"
+        }
         Audit::NodeWarned { node, reason, attestation } => {
             of_host(out, node).plain("reason", reason.as_str()).plain("attestation", attestation.as_str());
             "POLICY_WARN"
@@ -287,6 +308,11 @@ fn letter<'a, 'b>(out: &'a mut Object<'b>, ids: &Ids, job: JobSeq, kind: &Name) 
 /// A node under both names that readers know.
 fn of_host<'a, 'b>(out: &'a mut Object<'b>, node: &Name) -> &'a mut Object<'b> {
     out.text("node_id", node).text("host_id", node)
+}
+
+fn write_identity(out: &mut Object, node: &Name, key: Option<&PublicKey>, status: IdentityStatus) {
+    let key = key.map(nodes::key_prefix);
+    of_host(out, node).text_or_null("key_prefix", key.as_deref()).plain("status", status.as_str());
 }
 
 fn write_drift(out: &mut Object, drift: &Drift) {

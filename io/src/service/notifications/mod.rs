@@ -12,7 +12,7 @@ pub mod streams;
 
 pub use audit::submit_status;
 pub use page::Page;
-use sheratan_core::{Audit, Calendar, Millis, Timestamp};
+use sheratan_core::{Audit, Calendar, IdentityStatus, Millis, Name, Timestamp};
 pub use strangers::{Kind, Recorded};
 
 use super::credentials::audited_path;
@@ -35,7 +35,8 @@ use strangers::{Closing, Record, Strangers};
 use streams::{Streams, Topic};
 
 /// Events that have a line of their own in the alerts' file, since scripts in the field read them there.
-const LINES_IN_ALERTS: [&str; 2] = ["POLICY_WARN", "POLICY_QUARANTINED"];
+const LINES_IN_ALERTS: [&str; 5] =
+    ["POLICY_WARN", "POLICY_QUARANTINED", "IDENTITY_KEY_MISMATCH", "IDENTITY_INVALID_SIGNATURE", "IDENTITY_MISSING"];
 
 /// Lines of such events in a minute.
 const LINES_IN_ALERTS_MAX: u32 = 60;
@@ -85,6 +86,8 @@ pub struct Notifications {
     drops: Drops,
     /// Who sent the orphans of the current round.
     orphan_sources: BTreeMap<u64, IpAddr>,
+    /// Who first sent heartbeats of the current round after which a node's identity had that status.
+    heartbeat_sources: BTreeMap<(Name, IdentityStatus), IpAddr>,
     strangers: Strangers,
     alerts: Alerts,
     alert_lines: Vec<AlertLine>,
@@ -102,6 +105,7 @@ impl Notifications {
             events: Vec::new(),
             drops: Drops::default(),
             orphan_sources: BTreeMap::new(),
+            heartbeat_sources: BTreeMap::new(),
             strangers: Strangers::default(),
             alerts: Alerts::default(),
             alert_lines: Vec::new(),
@@ -341,8 +345,25 @@ impl Service {
                 let ip = self.notifications.orphan_sources.remove(orphan);
                 self.audit_from(ts, audit, 1, |out| _ = ip.map(|ip| out.plain("ip", ip)));
             }
+            Audit::IdentityPinned { node, .. } => self.audit_identity(ts, audit, node, IdentityStatus::Valid),
+            Audit::IdentityFault { node, status, .. } => self.audit_identity(ts, audit, node, *status),
             _ => self.audit_from(ts, audit, 1, |_| ()),
         }
+    }
+
+    fn audit_identity(&mut self, ts: Timestamp, audit: &Audit, node: &Name, status: IdentityStatus) {
+        let ip = self.notifications.heartbeat_sources.get(&(node.clone(), status)).copied();
+        self.audit_from(ts, audit, 1, |out| _ = ip.map(|ip| out.plain("ip", ip)));
+    }
+
+    /// The address that sent a heartbeat with a key or signature; its event follows when the hub is settled.
+    pub(super) fn note_heartbeat_source(&mut self, node: Name, status: IdentityStatus, ip: IpAddr) {
+        self.notifications.heartbeat_sources.entry((node, status)).or_insert(ip);
+    }
+
+    /// All events of the round were added.
+    pub(super) fn forget_heartbeat_sources(&mut self) {
+        self.notifications.heartbeat_sources.clear();
     }
 
     /// Adds the events of refusals that are due, or of all at the end. The hub is settled: it has reported all refusals.

@@ -389,5 +389,14 @@ fn heartbeat_of(node: &Node) -> Heartbeat {
 }
 
 fn heartbeat(node: Name, zone: Zone, capabilities: NameSet) -> Heartbeat {
-    Heartbeat { node, zone, capabilities, health: Health::Green, endpoint: None, labels: None, attestation: None }
+    Heartbeat {
+        node,
+        zone,
+        capabilities,
+        health: Health::Green,
+        endpoint: None,
+        labels: None,
+        attestation: None,
+        signing: None,
+    }
 }

@@ -243,6 +243,7 @@ impl Model {
             Command::Accept(_)
             | Command::Quarantine(_)
             | Command::ClearNode(_)
+            | Command::RekeyNode(_)
             | Command::Tokens(_)
             | Command::AddPolicy(_)
             | Command::ActivatePolicy(_) => {

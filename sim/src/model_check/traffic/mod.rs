@@ -389,6 +389,7 @@ impl Traffic {
             endpoint: self.draw.chance(200).then(|| name("http://node", self.draw.below(3))),
             labels: self.draw.chance(200).then(|| Payload::new(b"{\"rack\":1}")),
             attestation: None,
+            signing: None,
         }
     }
 

@@ -100,6 +100,7 @@ fn a_row_that_the_model_does_not_have_shows_at_the_next_check() {
         endpoint: None,
         labels: None,
         attestation: None,
+        signing: None,
     };
     world.hub.apply(at(1_000), Command::Heartbeat(heartbeat));
     assert_eq!(kind_of(world.check()), "rows");

@@ -52,6 +52,7 @@ const NODE: Shape = Members(&[
     ("last_seen_utc", Plain),
     ("leases", Plain),
     ("attestation", Members(&[("status", Plain), ("drift_count", Plain), ("spoof_count", Plain)])),
+    ("identity", Members(&[("status", Plain), ("fault_count", Plain), ("reason", Plain)])),
 ]);
 
 /// `GET /api/metrics`.

@@ -5,6 +5,7 @@ use super::board::Wish;
 use super::event::Event;
 use crate::cli::failure::Failure;
 use crate::client::calls::Heard;
+use crate::client::{CallError, Client};
 use sheratan_io::backoff::Backoff;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub fn register(worker: &Worker) -> Result<Option<Duration>, Failure> {
     let mut refused_since = None;
     while worker.board.wish() == Wish::Run {
         let client = worker.link.client();
-        match client.heartbeat(&worker.heartbeat) {
+        match send(worker, &client) {
             Ok(heard) => {
                 worker.say_back();
                 worker.log.say(&Event::Registered {
@@ -43,7 +44,7 @@ pub fn beat(worker: &Worker, mut interval: Duration) {
     let mut is_refused = false;
     loop {
         std::thread::sleep(interval);
-        match worker.link.client().heartbeat(&worker.heartbeat) {
+        match send(worker, &worker.link.client()) {
             Ok(heard) => {
                 interval = interval_of(&heard);
                 backoff.reset();
@@ -57,6 +58,14 @@ pub fn beat(worker: &Worker, mut interval: Duration) {
                 interval = backoff.next_wait(error.retry_after());
             }
         }
+    }
+}
+
+/// Sends a heartbeat, signed if the worker has a key. Each one is signed anew: a repeat would count as a recorded one.
+fn send(worker: &Worker, client: &Client) -> Result<Heard, CallError> {
+    match &worker.identity {
+        Some(identity) => client.signed_heartbeat(&identity.sign(&worker.heartbeat)),
+        None => client.heartbeat(&worker.heartbeat),
     }
 }
 

@@ -8,6 +8,7 @@
 mod board;
 mod event;
 mod heart;
+mod identity;
 mod lease;
 mod outbox;
 mod process;
@@ -30,6 +31,7 @@ use crate::platform::process::host_name;
 use board::{Board, Tally, Wish};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use event::{Event, Log};
+use identity::Identity;
 use outbox::{Outbox, Saved};
 use process::{JobCommand, Program};
 use sha2::{Digest, Sha256};
@@ -53,6 +55,7 @@ Examples:
   sheratan-hub worker --exec 'python3 work.py'
   sheratan-hub worker --kinds resize,thumbnail --concurrency 4 -- ./convert --fast
   sheratan-hub worker --node GPU_BOX_1 --capabilities gpu:true,cuda:12 --exec ./train.sh
+  sheratan-hub worker --node gpu-1 --identity-key gpu-1.key --exec ./train.sh    signed heartbeats
   sheratan-hub worker --exec 'jq .msg' --drain-when-empty
   sheratan-hub worker --resend sheratan-results-box-1768510323348.jsonl
 
@@ -98,6 +101,10 @@ pub struct Args {
     /// Node id of this worker [default: <host>-<random>]
     #[arg(long, value_name = "ID", value_parser = names::name)]
     node: Option<String>,
+    /// Sign heartbeats with the key in this file, which is made if it is not there; the hub pins the first key that signs
+    /// for a node id, so the worker needs one that stays the same
+    #[arg(long, value_name = "FILE", requires = "node")]
+    identity_key: Option<PathBuf>,
     /// Kinds of jobs to run [default: all]
     #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = names::name)]
     kinds: Vec<String>,
@@ -143,6 +150,8 @@ struct Worker {
     signer: Signer,
     command: JobCommand,
     heartbeat: Heartbeat,
+    /// Its heartbeats are not signed if absent.
+    identity: Option<Identity>,
     kinds: Vec<String>,
     lease_sec: u64,
     fatal_exits: Vec<i32>,
@@ -261,6 +270,7 @@ impl Worker {
                 attestation: Some(attestation(&capabilities)),
                 capabilities,
             },
+            identity: args.identity_key.as_deref().map(Identity::open).transpose()?,
             kinds: args.kinds,
             lease_sec: args.lease_sec,
             fatal_exits: args.fatal_exit,
