@@ -43,6 +43,7 @@ impl Service {
         let heartbeat = read_heartbeat(&Fields::parse(request.body(), MEMBERS)?)?;
         let name = heartbeat.node.clone();
         let quiet = self.quiet_node(now, &heartbeat);
+        let is_own = self.hub.registry().is_own(&heartbeat);
         let is_ignored = self.hub.registry().ignores(&heartbeat);
         // What a node attests and which key it has hold from then on, or are a reason for a quarantine: that is answered
         // when it is durable.
@@ -52,7 +53,9 @@ impl Service {
             Some(node) => self.quiet_nodes.add(now, node),
             None if is_ignored => {}
             None => match self.execute(now, self.asker(caller), Command::Heartbeat(heartbeat))? {
-                Outcome::Heard { node } => self.quiet_nodes.remove(node),
+                Outcome::Heard { node } if is_own => self.quiet_nodes.remove(node),
+                // The node itself may have been seen a moment ago.
+                Outcome::Heard { .. } => {}
                 outcome => return Err(self.problem_of(now, outcome)),
             },
         }
