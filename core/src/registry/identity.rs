@@ -258,13 +258,16 @@ impl Identified {
     fn freshness(&self, signing: &Signing) -> Option<Judgement> {
         let has_none = signing.signed_at.is_none() && signing.counter.is_none();
         let knows_none = self.signed_at.is_none() && self.counter.is_none();
-        let is_later = later(signing.signed_at, self.signed_at) || later(signing.counter, self.counter);
-        if is_later || (has_none && knows_none) {
+        if has_none && knows_none {
             return None;
         }
-        let is_replayed = true;
-        let replayed = Judgement::Fault { status: IdentityStatus::InvalidSignature, is_replayed };
-        Some(if signing.mark == self.mark { Judgement::Repeat } else { replayed })
+        // Before the times are compared: one that is far ahead stays later than what counts of it.
+        if !knows_none && signing.mark == self.mark {
+            return Some(Judgement::Repeat);
+        }
+        let is_later = later(signing.signed_at, self.signed_at) || later(signing.counter, self.counter);
+        let status = IdentityStatus::InvalidSignature;
+        (!is_later).then_some(Judgement::Fault { status, is_replayed: true })
     }
 
     /// A clock that is far ahead must not make all later heartbeats old ones.

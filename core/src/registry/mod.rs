@@ -155,6 +155,11 @@ impl Registry {
         (node.liveness() == Liveness::Online && node.matches(now, limits, heartbeat)).then_some(node.index())
     }
 
+    /// Whether the heartbeat is that of the node that it names, as far as can be known, and a new one.
+    pub fn is_own(&self, heartbeat: &Heartbeat) -> bool {
+        self.by_name(&heartbeat.node).is_none_or(|node| node.is_own(heartbeat))
+    }
+
     /// Whether the heartbeat is not the node's own, or not a new one, and changes nothing: then it needs no record, and the
     /// node was not seen.
     pub fn ignores(&self, heartbeat: &Heartbeat) -> bool {

@@ -387,6 +387,11 @@ impl Node {
         judgement.is_own(self.identity()) && Identified::is_settled(self.identity(), judgement, signing)
     }
 
+    /// Whether a heartbeat under its name is its own.
+    pub(crate) fn is_own(&self, heartbeat: &Heartbeat) -> bool {
+        Judgement::of(self.identity(), heartbeat.signing.as_deref()).is_own(self.identity())
+    }
+
     /// Whether a heartbeat under its name changes nothing at all: it is not its own, and repeats the fault or the
     /// heartbeat before.
     pub(crate) fn ignores(&self, heartbeat: &Heartbeat) -> bool {

@@ -44,6 +44,7 @@ impl Service {
         let name = heartbeat.node.clone();
         self.note_token_of_node(now, caller, &name);
         let quiet = self.quiet_node(now, &heartbeat);
+        let is_own = self.hub.registry().is_own(&heartbeat);
         let is_ignored = self.hub.registry().ignores(&heartbeat);
         // What a node attests and which key it has hold from then on, or are a reason for a quarantine: that is answered
         // when it is durable.
@@ -53,7 +54,9 @@ impl Service {
             Some(node) => self.quiet_nodes.add(now, node),
             None if is_ignored => {}
             None => match self.execute(now, self.asker(caller), Command::Heartbeat(heartbeat))? {
-                Outcome::Heard { node } => self.quiet_nodes.remove(node),
+                Outcome::Heard { node } if is_own => self.quiet_nodes.remove(node),
+                // The node itself may have been seen a moment ago.
+                Outcome::Heard { .. } => {}
                 outcome => return Err(self.problem_of(now, outcome)),
             },
         }
