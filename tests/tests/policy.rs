@@ -109,6 +109,8 @@ fn a_version_is_added_activated_and_taken_back_over_kill_9() {
     activate(&hub, 3, json!({})).refused(404, "unknown_policy");
     let activated = activate(&hub, 2, json!({"expect_active": 1})).ok();
     assert_eq!((&activated["version"], &activated["previous"]), (&json!(2), &json!(1)));
+    // What is durable is in the journal; the audit log follows it.
+    until("the first audit line", || hub.audit("POLICY_ACTIVATED").len() == 1);
     hub.kill();
     hub.restart();
     let registry = hub.control().get("/api/registry").ok();
@@ -170,7 +172,10 @@ fn what_a_rule_denies_is_refused_with_its_id_and_reason_and_other_work_goes_on()
     assert_eq!((refused.status, &said["error"]), (403, &json!("policy_denied")));
     assert_eq!((&said["policy_version"], &said["rule"]), (&json!(2), &json!("no-gpu")));
     assert_eq!(said["reason"], "the cards are away");
-    hub.submit(json!({"kind": "cpu"}));
+    let requests = json!([{"kind": "gpu_train"}, {"kind": "cpu"}]);
+    let many = hub.data().post("/mesh/submit_requests", &json!({"requests": requests})).ok();
+    let (denied, taken) = (&many["results"][0], &many["results"][1]);
+    assert_eq!((&denied["status_code"], &denied["rule"], &taken["ok"]), (&json!(403), &json!("no-gpu"), &json!(true)));
     let pulled = hub.pull("n", json!({"max": 5}));
     let kinds: Vec<_> = pulled["jobs"].as_array().unwrap().iter().map(|job| &job["kind"]).collect();
     assert_eq!(kinds, ["cpu", "cpu"]);
@@ -180,6 +185,24 @@ fn what_a_rule_denies_is_refused_with_its_id_and_reason_and_other_work_goes_on()
     activate(&hub, 1, json!({})).ok();
     let pulled = hub.pull("n", json!({}));
     assert_eq!(pulled["jobs"][0]["job_id"], before);
+}
+
+#[test]
+fn a_long_poll_that_waits_is_told_that_the_policy_denies_what_came_for_it() {
+    let hub = Hub::start();
+    let rule = json!({"id": "not-n", "effect": "deny", "nodes": ["n"], "operations": ["pull"]});
+    add(&hub, &json!({"version": 2, "default": "allow", "rules": [rule]})).ok();
+    let mut waiting = hub.data();
+    waiting.send_request("POST", "/mesh/pull_requests", Some(&json!({"node_id": "n", "wait_ms": 30000}))).unwrap();
+    until("the poll is parked", || {
+        let text = hub.data().ask("GET", "/metrics", &[("Accept", "text/plain")]).body;
+        String::from_utf8_lossy(&text).contains("sheratan_hub_long_polls 1\n")
+    });
+    activate(&hub, 2, json!({})).ok();
+    hub.submit(json!({"kind": "k"}));
+    let told = waiting.receive().unwrap().ok();
+    assert_eq!((&told["jobs"], &told["reason"]), (&json!([]), &json!("policy_denied")));
+    assert_eq!(hub.pull("other", json!({}))["jobs"].as_array().unwrap().len(), 1);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod inflight;
 mod integrity;
 mod leases;
 mod order;
+mod policies;
 mod replay;
 mod reserved;
 mod room;
