@@ -461,9 +461,9 @@ impl Encoded for Command {
             Command::Quarantine(quarantine) => put(29, &|out| quarantine.encode(out)),
             Command::ClearNode(node) => put(30, &|out| node.encode(out)),
             Command::RekeyNode(rekey) => put(31, &|out| rekey.encode(out)),
-            Command::Tokens(order) => put(40, &|out| order.encode(out)),
             Command::AddPolicy(document) => put(32, &|out| document.encode(out)),
             Command::ActivatePolicy(activate) => put(33, &|out| activate.encode(out)),
+            Command::Tokens(order) => put(34, &|out| order.encode(out)),
         }
     }
 
@@ -500,9 +500,9 @@ impl Encoded for Command {
             29 => Command::Quarantine(Encoded::decode(from)?),
             30 => Command::ClearNode(Encoded::decode(from)?),
             31 => Command::RekeyNode(Encoded::decode(from)?),
-            40 => Command::Tokens(Encoded::decode(from)?),
             32 => Command::AddPolicy(Encoded::decode(from)?),
             33 => Command::ActivatePolicy(Encoded::decode(from)?),
+            34 => Command::Tokens(Encoded::decode(from)?),
             other => return Err(DecodeError::UnknownVariant("command", other.into())),
         })
     }

@@ -102,8 +102,9 @@ fn the_json_has_the_keys_of_the_contract_and_counts_what_happened() {
     let hub = busy_hub();
     let control = json!({
         "ok": true, "plane": "control", "nodes_online": 1, "nodes_stale": 0, "nodes_dead": 0, "nodes_drained": 0,
-        "auth_fail_rate_1m": 3, "auth_failure": {"invalid_1m": 1, "missing_1m": 2},
-        "auth_success_active_1m": 12, "port_mismatch_rate_1m": 2,
+        "auth_fail_rate_1m": 3, "auth_failure": {"old_token_1m": 0, "invalid_1m": 1, "missing_1m": 2},
+        "auth_success_active_1m": 12, "auth_success_next_1m": 0, "auth_fail_old_token_1m": 0,
+        "token_rotation_open": false, "port_mismatch_rate_1m": 2,
         "node_counts": {"GREEN": 1, "YELLOW": 0, "RED": 0, "STALE": 0, "DEAD": 0},
         "security": {"auth_fail_1m": 3, "port_mismatch_1m": 2},
         "attestation_ok": 0, "attestation_missing": 1, "attestation_drift": 0, "attestation_spoof_suspect": 0,

@@ -336,3 +336,19 @@ fn no_file_but_those_of_the_secrets_has_a_token() {
         }
     }
 }
+
+/// A proxy on the hub's machine does not make its clients local.
+#[test]
+fn a_request_that_a_proxy_forwards_is_not_one_of_this_machine() {
+    let hub = with_env(temp(), &[("SHERATAN_HUB_TOKEN", OLD)]);
+    let metrics = |header: Option<(&str, &str)>| {
+        let mut client = Client::new(hub.control, None);
+        client.ask("GET", "/metrics", header.as_slice()).status
+    };
+    assert_eq!(metrics(None), 200);
+    for header in ["X-Forwarded-For", "X-Forwarded-Host", "x-forwarded-proto", "Forwarded", "Via", "X-Real-IP"] {
+        assert_eq!(metrics(Some((header, "127.0.0.1"))), 403, "{header}");
+        let refused = control(&hub, OLD).ask("POST", "/api/tokens/finalize", &[(header, "::1")]);
+        assert_eq!(refused.error(), "admin_local_only", "{header}");
+    }
+}

@@ -119,6 +119,14 @@ impl Service {
         Ok(())
     }
 
+    /// Refuses what is for the hub's own machine only.
+    pub(super) fn require_local(&self, caller: &Caller) -> Result<(), Problem> {
+        match origin_of(caller, self.is_forwarded) {
+            Origin::Loopback => Ok(()),
+            _ => Err(Problem::admin_local_only()),
+        }
+    }
+
     /// What the token of a request is that may go on; `None` where no token is required.
     fn check_token(
         &mut self,
@@ -194,9 +202,10 @@ pub struct Checks {
 /// for probes.
 pub fn checks(settings: &Settings, caller: &Caller, request: &Request, lookup: &Lookup) -> Result<Checks, Problem> {
     let is_probe = matches!(lookup, Lookup::Found(Route::Health(route)) if !route.checks_token());
+    let is_local = origin_of(caller, is_forwarded(request)) == Origin::Loopback;
     let is_public = match lookup {
-        Lookup::Found(Route::Health(route)) => route.is_public(caller),
-        Lookup::Found(Route::Metrics) => caller.ip.is_loopback() || settings.is_metrics_public,
+        Lookup::Found(Route::Health(route)) => route.is_public(caller.plane, is_local),
+        Lookup::Found(Route::Metrics) => settings.is_metrics_public || is_local,
         _ => false,
     };
     let token = !is_probe && (!is_public || presented_token(request)?.is_some());
@@ -208,11 +217,21 @@ pub fn digest_of(token: &SharedToken, request: &Request) -> Result<Option<TokenD
     Ok(presented_token(request)?.map(|bytes| token.digest(bytes)))
 }
 
-/// Refuses what is for the hub's own machine only.
-pub fn require_local(caller: &Caller) -> Result<(), Problem> {
+/// Headers that a proxy adds. With one of them a request may come from anywhere, though the proxy runs on this machine; what
+/// they say is not believed, since anybody can write it.
+const FORWARDED: [&str; 6] =
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
+
+/// Whether a proxy says that it forwards a request.
+pub fn is_forwarded(request: &Request) -> bool {
+    FORWARDED.iter().any(|name| request.headers(name).next().is_some())
+}
+
+/// From where a request comes: from this machine only if no proxy forwards it.
+pub fn origin_of(caller: &Caller, is_forwarded: bool) -> Origin {
     match Origin::of(caller.ip) {
-        Origin::Loopback => Ok(()),
-        _ => Err(Problem::admin_local_only()),
+        Origin::Loopback if is_forwarded => Origin::LocalNetwork,
+        origin => origin,
     }
 }
 

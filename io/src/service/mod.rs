@@ -168,6 +168,8 @@ pub struct Service {
     stalls: Stalls,
     corrupt_results: CorruptResults,
     old_key_uses: OldKeyUses,
+    /// Whether a proxy forwarded the request that is answered.
+    is_forwarded: bool,
     /// What the token of the request that is answered is.
     token_used: Option<TokenVerdict>,
     token_uses: TokenUses,
@@ -200,6 +202,7 @@ impl Service {
             stalls: Stalls::default(),
             corrupt_results: CorruptResults::default(),
             old_key_uses: OldKeyUses::default(),
+            is_forwarded: false,
             token_used: None,
             token_uses: TokenUses::default(),
             token_streams: BTreeMap::new(),
@@ -219,6 +222,7 @@ impl Service {
         let lookup = route::find(caller.plane, request.path());
         self.stalls.begin_request();
         self.token_used = None;
+        self.is_forwarded = access::is_forwarded(request);
         let answer = self.route(now, caller, request, lookup);
         let answer = self.stalls.refusal().map_or(answer, Err);
         self.name_drops(caller, request);
@@ -517,7 +521,7 @@ impl Service {
     /// The caller, as the journal records it.
     fn asker(&self, caller: &Caller) -> Asker {
         let by = if self.settings.token.is_some() { Principal::SharedToken } else { Principal::Anonymous };
-        Asker { by, origin: sheratan_core::Origin::of(caller.ip) }
+        Asker { by, origin: access::origin_of(caller, self.is_forwarded) }
     }
 
     /// Journals what expired by time alone, so that a reply that shows it waits for that record.

@@ -1,6 +1,5 @@
 //! Policies: the versions that the hub holds, which one is active, and what it decides.
 
-use super::access::require_local;
 use super::nodes::fields_of;
 use super::path;
 use super::problem::Problem;
@@ -91,7 +90,7 @@ impl Service {
     }
 
     fn add_policy(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
-        require_local(caller)?;
+        self.require_local(caller)?;
         let document = request.body();
         if document.len() > DOCUMENT_BYTES_MAX {
             let detail = format!("a policy has at most {DOCUMENT_BYTES_MAX} bytes, this one has {}", document.len());
@@ -117,7 +116,7 @@ impl Service {
         request: &Request,
         version: &str,
     ) -> Result<Answer, Problem> {
-        require_local(caller)?;
+        self.require_local(caller)?;
         let fields = fields_of(request, &["expect_active", "sha256"])?;
         let version = version_of(version)?;
         let expect_active = fields.number("expect_active", 1..=VERSION_MAX)?;

@@ -4,7 +4,6 @@ use super::operate::{fields_of, node_of};
 use super::signing::read_key;
 use super::standing::write_state;
 use crate::http::Request;
-use crate::service::access::require_local;
 use crate::service::body;
 use crate::service::problem::Problem;
 use crate::service::{Answer, Caller, Service, reply};
@@ -27,7 +26,7 @@ impl Service {
         request: &Request,
         node: &str,
     ) -> Result<Answer, Problem> {
-        require_local(caller)?;
+        self.require_local(caller)?;
         let fields = fields_of(request, &["expect", "force"])?;
         let node = node_of(node)?;
         let expected = match fields.object("expect", &["build_id", "capability_hash"])? {
@@ -69,7 +68,7 @@ impl Service {
         request: &Request,
         node: &str,
     ) -> Result<Answer, Problem> {
-        require_local(caller)?;
+        self.require_local(caller)?;
         let fields = fields_of(request, &["public_key"])?;
         let node = node_of(node)?;
         let rekey = RekeyNode { node: node.clone(), key: read_key(&fields, "public_key")? };
@@ -83,7 +82,7 @@ impl Service {
         caller: &Caller,
         request: &Request,
     ) -> Result<Answer, Problem> {
-        require_local(caller)?;
+        self.require_local(caller)?;
         let fields = fields_of(request, &["host_id", "node_id"])?;
         let named = fields.name("host_id")?.or(fields.name("node_id")?);
         let node = named.ok_or_else(|| body::missing("host_id"))?;

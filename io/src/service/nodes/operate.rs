@@ -1,7 +1,6 @@
 //! Nodes in and out of service: operators drain, resume and remove them.
 
 use crate::http::Request;
-use crate::service::access::require_local;
 use crate::service::body::{self, Fields};
 use crate::service::problem::Problem;
 use crate::service::{Answer, Caller, Service, query, reply, rules};
@@ -30,7 +29,7 @@ impl Service {
     }
 
     pub(super) fn remove_node(&mut self, now: Timestamp, caller: &Caller, node: &str) -> Result<Answer, Problem> {
-        require_local(caller)?;
+        self.require_local(caller)?;
         let node = node_of(node)?;
         self.operate_node(now, caller, node.clone(), Command::RemoveNode(node))
     }

@@ -4,7 +4,6 @@ mod uses;
 
 pub use uses::TokenUses;
 
-use super::access::require_local;
 use super::body::{self, Fields};
 use super::problem::{AuthReason, Problem};
 use super::{Answer, Caller, Service, path, reply, rules};
@@ -131,7 +130,7 @@ impl Service {
             }
             return Ok(Answer::Reply(reply::ok(|out| self.write_tokens(out, now))));
         }
-        require_local(caller)?;
+        self.require_local(caller)?;
         let body: &[u8] = if request.body().is_empty() { b"{}" } else { request.body() };
         match route {
             Route::Rotate => self.rotate_token(now, caller, body),
