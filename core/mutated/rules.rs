@@ -214,6 +214,19 @@ pub(crate) fn keeps_too_many_orphans(orphans: u64, orphans_max: u64) -> bool {
     real::keeps_too_many_orphans(orphans, one_more(Mutant::OrphansOffByOne, orphans_max))
 }
 
+pub(crate) fn rotation_ends(calendar: Calendar, until: Utc) -> Timestamp {
+    let at = real::rotation_ends(calendar, until);
+    if is_active(Mutant::RotationEndsEarly) && at != Timestamp::NEVER { at - Millis::new(1) } else { at }
+}
+
+pub(crate) fn remembers_replaced_token() -> bool {
+    real::remembers_replaced_token() && !is_active(Mutant::ReplacedTokenForgotten)
+}
+
+pub(crate) fn is_said_before(is_same: bool) -> bool {
+    real::is_said_before(is_same) && !is_active(Mutant::OldConfigurationRevives)
+}
+
 pub(crate) fn leaves_when_adopted() -> bool {
     real::leaves_when_adopted() && !is_active(Mutant::OrphanAdoptedTwice)
 }

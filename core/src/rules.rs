@@ -227,6 +227,21 @@ pub(crate) fn keeps_too_many_orphans(orphans: u64, orphans_max: u64) -> bool {
     orphans > orphans_max
 }
 
+/// The first instant at which a token is not accepted any more whose rotation ends so.
+pub(crate) fn rotation_ends(calendar: Calendar, until: Utc) -> Timestamp {
+    if until == Utc::NEVER { Timestamp::NEVER } else { calendar.instant(until) + Millis::new(1) }
+}
+
+/// Whether a token that a rotation has replaced is remembered, so that nothing brings it back.
+pub(crate) fn remembers_replaced_token() -> bool {
+    true
+}
+
+/// Whether a configuration that says what it said before changes nothing.
+pub(crate) fn is_said_before(is_same: bool) -> bool {
+    is_same
+}
+
 /// Whether an orphan is kept no longer once it is a job's result.
 pub(crate) fn leaves_when_adopted() -> bool {
     true

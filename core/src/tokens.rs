@@ -10,6 +10,7 @@
 use crate::encoding::{DecodeError, Encoded, Reader, members};
 use crate::envelope::Principal;
 use crate::limits::{RETIRED_TOKENS_KEPT, RETIRED_TOKENS_MAX, RETIRED_TOKENS_MS};
+use crate::rules;
 use crate::time::{Calendar, Millis, Timestamp, Utc};
 use std::fmt;
 
@@ -184,7 +185,7 @@ impl Tokens {
     /// The first instant at which the window is over.
     pub fn ends_at(&self, calendar: Calendar) -> Option<Timestamp> {
         let until = self.window.as_ref()?.rotation.until;
-        Some(if until == Utc::NEVER { Timestamp::NEVER } else { calendar.instant(until) + Millis::new(1) })
+        Some(rules::rotation_ends(calendar, until))
     }
 
     /// Carries out an order. Returns what changed, in order; nothing for one that was carried out before.
@@ -243,7 +244,7 @@ impl Tokens {
     }
 
     fn configure(&mut self, now: Timestamp, by: Principal, config: TokenConfig) -> Vec<TokenChange> {
-        if config == self.configured {
+        if rules::is_said_before(config == self.configured) {
             return Vec::new();
         }
         let before = std::mem::replace(&mut self.configured, config.clone());
@@ -304,7 +305,9 @@ impl Tokens {
     /// Keeps a token among those that are never accepted again. The oldest are forgotten beyond a number and an age, and beyond
     /// another number whatever their age.
     fn retire(&mut self, now: Timestamp, digest: TokenDigest) {
-        self.retired.push(RetiredToken { digest, at: now });
+        if rules::remembers_replaced_token() {
+            self.retired.push(RetiredToken { digest, at: now });
+        }
         let len = self.retired.len();
         let is_kept = |(index, retired): (usize, &RetiredToken)| {
             index + RETIRED_TOKENS_MAX >= len

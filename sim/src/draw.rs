@@ -42,6 +42,8 @@ pub enum Stream {
     Crowd = 20,
     /// The limit of bytes under lease.
     LeasedBytes = 21,
+    /// Rotations of the token in the model check.
+    Tokens = 22,
     /// When the jobs of a load scenario come.
     LoadArrivals = 100,
     /// What these jobs are like, and what becomes of their attempts.

@@ -17,7 +17,11 @@ const TOKEN: &str = "0123456789abcdef";
 
 fn service(is_metrics_public: bool) -> Service {
     let token = Token::new(Secret::new(TOKEN)).expect("it is long enough");
-    scene::service(Settings { token: Some(SharedToken::single(&token)), is_metrics_public, ..scene::settings() })
+    let settings = Settings { token: Some(SharedToken::single(&token)), is_metrics_public, ..scene::settings() };
+    let mut service = scene::service(settings);
+    // Which token it is, is a record.
+    service.set_durable(service.last_seq());
+    service
 }
 
 /// Sends a request on a connection of its own; the reply, and whether it may be sent regardless of the journal.
@@ -104,7 +108,7 @@ fn a_journal_failure_and_its_recovery_are_visible() {
     shows(&mut service, ["ready 1", "journal_up 1", "journal_pending_records 1"]);
     service.journal_failed("the disk is full".into());
     shows(&mut service, ["ready 0", "journal_up 0", "journal_pending_records 1"]);
-    service.set_durable(1);
+    service.set_durable(service.last_seq());
     service.journal_recovered(NOW);
     shows(&mut service, ["ready 1", "journal_up 1", "journal_pending_records 0"]);
 }

@@ -116,6 +116,9 @@ mutants! {
     Core AgesTwice: "ages-twice", "a job that ages counts two priorities higher";
     Core AgedStaysBehind: "aged-stays-behind", "a job that ages keeps its place behind those of the next priority";
     Core WeightsNotStored: "weights-not-stored", "a snapshot lacks the weights";
+    Core RotationEndsEarly: "rotation-ends-early", "at the last instant of a rotation the old token is refused already";
+    Core ReplacedTokenForgotten: "replaced-token-forgotten", "a token that a rotation has replaced may come back";
+    Core OldConfigurationRevives: "old-configuration-revives", "a configuration that says what it said before is followed again";
     Disk AppendNotSynced: "append-not-synced", "a batch is acknowledged before it was synced";
     Disk SegmentNotSynced: "segment-not-synced", "a new segment gets its name before it was synced";
     Disk FolderNotSynced: "folder-not-synced", "a new name in the journal's folders is used before its folder was synced";

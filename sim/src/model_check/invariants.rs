@@ -1,6 +1,7 @@
 //! Invariants: what must hold of every state, and whether the hub's rows equal the model's.
 
 use crate::model_check::model::{self, Model, Toll, liveness_at};
+use crate::model_check::traffic::{TOKENS, token};
 use crate::model_check::violation::{Violation, holds};
 use sheratan_core::limits::ATTEMPTS_KEPT_MAX;
 use sheratan_core::{
@@ -144,6 +145,13 @@ pub fn check_rows(hub: &Hub, model: &Model) -> Result<(), Violation> {
     }
     if hub.counts() != model.counts() {
         return differs(format!("expected {:?}, there are {:?}", model.counts(), hub.counts()));
+    }
+    for number in 0..TOKENS {
+        let (expected, of) = (model.token_verdict(token(number)), token(number));
+        let found = hub.tokens().judge(hub.now(), hub.calendar(), &of);
+        if expected != found {
+            return differs(format!("token {number} should be {expected:?}, is {found:?}"));
+        }
     }
     for account in Account::ALL.into_iter().filter(|one| !matches!(one, Account::Shared | Account::Waiters)) {
         let (expected, found) = (model.bytes(account), hub.ledger().get(account));

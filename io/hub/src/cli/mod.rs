@@ -30,6 +30,7 @@ mod query;
 mod reload;
 mod serve;
 mod settings;
+mod shared_token;
 mod smoke;
 mod submit;
 mod table;

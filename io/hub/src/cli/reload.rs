@@ -1,7 +1,7 @@
 //! Reload at SIGHUP while the hub runs: the alert rules, the log's level, the token and the keys of results. All other settings hold
 //! until the next start. A setting that cannot be read keeps its value.
 
-use super::serve;
+use super::shared_token;
 use crossbeam_channel::Sender;
 use sheratan_core::alerts::Alerts;
 use sheratan_io::alerts;
@@ -73,7 +73,7 @@ impl Reload {
         let next = config.token_rotation.as_ref().map(|(next, _)| next.secret());
         self.redactor.learn([active.secret()].into_iter().chain(next));
         tracing::info!(is_rotated = next.is_some(), "SIGHUP: the token was read again");
-        self.send(Reloaded::SharedToken(serve::shared_token(config, &self.token_key, &active)));
+        self.send(Reloaded::SharedToken(shared_token::of(config, &self.token_key, &active)));
     }
 
     /// Waits while the loop is busy: the latest reload must not be lost.

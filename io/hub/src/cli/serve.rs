@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::flags::Flags;
 use super::reload::{Reload, read_rules};
+use super::shared_token;
 use super::terminal::{note, printable};
 use crate::client::webhook;
 use crate::hub_addr::AddrFile;
@@ -349,7 +350,7 @@ impl Access {
                 (token, Some(origin))
             }
         };
-        let token = shared_token(config, key, &active);
+        let token = shared_token::of(config, key, &active);
         // Clients on this machine read the hub's own token from its file, so the next one has to be in a file as well.
         if let (Some(_), Some((next, _))) = (origin, &config.token_rotation)
             && let Err(error) = token.keep_next(next)
@@ -374,12 +375,6 @@ impl Access {
             (_, Some(Origin::Found) | None) => {}
         }
     }
-}
-
-/// The active token, and the rotation that the configuration asks for, by digests.
-pub fn shared_token(config: &Config, key: &TokenKey, active: &Token) -> SharedToken {
-    let rotation = config.token_rotation.as_ref().map(|(next, until)| (next, *until));
-    SharedToken::new(key.clone(), active, rotation).with_files(TokenFiles::new(&config.data_dir))
 }
 
 /// Redacts all secrets of the process.

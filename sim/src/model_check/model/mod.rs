@@ -17,6 +17,7 @@ mod operator;
 mod order;
 mod orphan;
 mod submit;
+mod token;
 
 use budget::ModelBudget;
 use ending::Sent;
@@ -33,8 +34,10 @@ use sheratan_core::limits::{
 };
 use sheratan_core::{
     Account, AttemptEnd, Command, Counts, Extended, FinalStatus, HubKey, Ids, JobSeq, Liveness, Millis, Name,
-    NodeIndex, Outcome, ParkResult, Pull, Refusal, Released, Revocation, RulesVersion, State, Timestamp, Utc,
+    NodeIndex, Outcome, ParkResult, Pull, Refusal, Released, Revocation, RulesVersion, State, Timestamp, TokenDigest,
+    TokenVerdict, Utc,
 };
+use token::ModelTokens;
 
 pub use job::{ModelJob as Job, Toll};
 pub use kind::ModelKind as Kind;
@@ -58,6 +61,7 @@ pub struct Model {
     next_act: u32,
     orphans: ModelOrphans,
     order: ModelOrder,
+    tokens: ModelTokens,
     next_seq: JobSeq,
     rules: RulesVersion,
     next_final_number: u64,
@@ -88,6 +92,7 @@ enum Due {
     JobsAge,
     OldestFinalGoes,
     OldestKeyGoes(JobSeq),
+    RotationEnds,
 }
 
 impl Model {
@@ -107,6 +112,7 @@ impl Model {
             next_act: 0,
             orphans: ModelOrphans::default(),
             order: ModelOrder::default(),
+            tokens: ModelTokens::default(),
             next_seq: JobSeq::FIRST,
             rules: RulesVersion::FIRST,
             next_final_number: 0,
@@ -213,6 +219,10 @@ impl Model {
                 let taken = leases.iter().filter(|lease| self.reclaim(**lease)).map(|lease| lease.job);
                 Outcome::Reclaimed(taken.collect())
             }
+            Command::Tokens(order) => match self.tokens.order(order) {
+                Ok(()) => Outcome::Done,
+                Err(refusal) => Outcome::Refused(Refusal::Token(refusal)),
+            },
             Command::Cancel(job) => done_or_refused(self.cancel(*job)),
             Command::SetKind(set) => match self.kinds.set(self.now, set) {
                 Err(refusal) => Outcome::Refused(refusal),
@@ -244,7 +254,6 @@ impl Model {
             | Command::Quarantine(_)
             | Command::ClearNode(_)
             | Command::RekeyNode(_)
-            | Command::Tokens(_)
             | Command::AddPolicy(_)
             | Command::ActivatePolicy(_) => {
                 unreachable!("the traffic has none of these")
@@ -321,6 +330,11 @@ impl Model {
     /// The kinds with rules, in no particular order.
     pub fn kinds(&self) -> &[kind::ModelKind] {
         self.kinds.rows()
+    }
+
+    /// What a token is.
+    pub fn token_verdict(&self, of: TokenDigest) -> TokenVerdict {
+        self.tokens.verdict(of)
     }
 
     /// The acts that are kept, the oldest first.
@@ -456,7 +470,10 @@ impl Model {
         let visit = self.order.visits_at().map(|at| (at, Due::JobsVisited));
         let ageing = self.ages_at().map(|at| (at, Due::JobsAge));
         let timed = jobs.chain(nodes).chain(keys).chain(pauses).chain(credit).chain(acts).chain(visit).chain(ageing);
-        let timed = timed.filter(|(at, _)| *at != Timestamp::NEVER);
+        let rotation = self.tokens.coming().map(|rotation| (self.instant_of(rotation.until), Due::RotationEnds));
+        // Until and including its instant.
+        let rotation = rotation.map(|(at, due)| (at + Millis::new(1), due));
+        let timed = timed.chain(rotation).filter(|(at, _)| *at != Timestamp::NEVER);
         let oldest = self.next_retention_at().map(|(at, _)| (at, Due::OldestFinalGoes));
         timed.chain(oldest).min()
     }
@@ -476,6 +493,7 @@ impl Model {
             Due::JobsVisited => self.visit_jobs(),
             Due::JobsAge => self.age_jobs(),
             Due::OldestFinalGoes => self.drop_oldest_final(),
+            Due::RotationEnds => self.tokens.end(),
         }
     }
 

@@ -5,6 +5,9 @@
 
 mod crowd;
 mod operator;
+mod rotation;
+
+pub use rotation::{TOKENS, token};
 
 use crate::draw::{Draw, Stream};
 use crate::model_check::profile::{self, Act, Pace, Profile};
@@ -49,6 +52,9 @@ pub struct Traffic {
     /// Of its own as well: in some runs bytes under lease have a limit.
     bytes_draw: Draw,
     limits_bytes: bool,
+    /// Of its own as well: in some runs the token is rotated.
+    token_draw: Draw,
+    rotates_token: bool,
     clock: Timestamp,
     calendar: Calendar,
     steps_drawn: u64,
@@ -82,6 +88,8 @@ impl Traffic {
         let adopt = Step::Apply(BEGIN, Command::AdoptRules(rules));
         let mut crowd_draw = Draw::new(seed, Stream::Crowd);
         let crowd_left = profile.is_fair && crowd_draw.chance(100);
+        let mut token_draw = Draw::new(seed, Stream::Tokens);
+        let rotates_token = token_draw.chance(250);
         let (floods_left, vigils_left) = (profile.floods, profile.vigils);
         Traffic {
             profile,
@@ -90,6 +98,8 @@ impl Traffic {
             crowd_left,
             bytes_draw,
             limits_bytes,
+            token_draw,
+            rotates_token,
             clock: BEGIN,
             calendar: Calendar::UNSET,
             steps_drawn: 0,
@@ -129,6 +139,9 @@ impl Traffic {
         self.steps_drawn += 1;
         self.move_to_end_of_time();
         if let Some(step) = self.begin_crowd() {
+            return step;
+        }
+        if let Some(step) = self.token_order(hub) {
             return step;
         }
         if let Some(step) = self.disk() {

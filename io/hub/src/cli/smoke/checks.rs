@@ -5,7 +5,7 @@ mod repeated;
 mod tampered;
 mod throttled;
 
-use crate::client::calls::{Heartbeat, JobResult, LeasedJob, Submit};
+use crate::client::calls::{Attestation, Heartbeat, JobResult, LeasedJob, Submit};
 use crate::client::integrity::Integrity;
 use crate::client::{Answer, Auth, CallError, Client, Plane, Request};
 use jiff::Timestamp;
@@ -76,6 +76,8 @@ pub const ALL: &[(&str, Check)] = &[
     ("the lines of the audit log are one chain", |checks| verdict(checks.audit_chain())),
     ("the control plane's metrics are reachable", |checks| verdict(checks.metrics(Plane::Control))),
     ("the data plane's metrics are reachable", |checks| verdict(checks.metrics(Plane::Data))),
+    ("the active policy is shown, and where", |checks| verdict(checks.policy())),
+    ("the token's rotation is shown, without the token", Checks::rotation),
     ("a node that fell silent becomes STALE", Checks::stale),
 ];
 
@@ -180,14 +182,17 @@ impl Checks {
             health: "GREEN",
             zone: None,
             capabilities: vec![CAPABILITY.to_owned()],
-            attestation: None,
+            attestation: Some(attestation()),
         };
         self.client.heartbeat(&heartbeat).map_err(said)?;
         self.heard_at = Some(Instant::now());
         let node = self.node()?;
         let capabilities = &node["capabilities"];
         match (node["status"].as_str(), capabilities.as_array().is_some_and(|all| all.contains(&CAPABILITY.into()))) {
-            (Some("ONLINE"), true) => Ok(format!("{NODE} is ONLINE")),
+            (Some("ONLINE"), true) => match node["attestation"]["status"].as_str() {
+                Some("OK") => Ok(format!("{NODE} is ONLINE, and its attestation is OK")),
+                status => Err(format!("the registry says attestation {status:?} of a node that never changes")),
+            },
             (status, _) => Err(format!("the registry says status {status:?} and capabilities {capabilities}")),
         }
     }
@@ -319,6 +324,43 @@ impl Checks {
             return Err(format!("the text has no {series}"));
         }
         Ok(format!("{key} {count}, and as text for Prometheus"))
+    }
+
+    /// The registry and the metrics agree about the active policy.
+    fn policy(&self) -> Result<String, String> {
+        let read = |path: &str| {
+            let answer = self.exchange(Plane::Control, None, path, Auth::Own)?;
+            expect(&answer, 200)?;
+            parse::<Value>(&answer)
+        };
+        let (policy, metrics) = (read("/api/registry")?["policy"].clone(), read("/api/metrics")?);
+        let (version, sha256) = (policy["version"].as_u64(), policy["sha256"].as_str().unwrap_or_default());
+        match version {
+            Some(version) if sha256.len() == 64 && metrics["policy_version"] == version => {
+                Ok(format!("version {version}"))
+            }
+            _ => Err(format!("the registry says {policy}, the metrics {}", metrics["policy_version"])),
+        }
+    }
+
+    /// Where a token is required, what is shown of it is the start of a digest.
+    fn rotation(&mut self) -> Verdict {
+        let shown = self.exchange(Plane::Control, None, "/api/tokens", Auth::Own).and_then(|answer| {
+            expect(&answer, 200)?;
+            parse::<Value>(&answer)
+        });
+        let shown = match shown {
+            Ok(shown) => shown,
+            Err(error) => return Verdict::Failed(error),
+        };
+        if shown["required"] == false {
+            return Verdict::Skipped("the hub requires no token".into());
+        }
+        match (shown["active"].as_str().map(str::len), shown["rotation"]["rotation_until_utc"].as_str()) {
+            (Some(8), Some(until)) => Verdict::Passed(format!("both tokens are accepted until {until}")),
+            (Some(8), None) => Verdict::Passed("no rotation is under way".into()),
+            _ => Verdict::Failed(format!("the active token is shown as {}", shown["active"])),
+        }
     }
 
     fn audit_chain(&self) -> Result<String, String> {
@@ -485,6 +527,16 @@ impl Checks {
 /// Until when events like that of a line are only counted, for their address has left as many lines as it may.
 fn counted_until(line: &Value) -> Option<Timestamp> {
     line["details"]["counted_until_utc"].as_str()?.parse().ok()
+}
+
+/// What the smoke's node attests: the same each time, so that it does not drift.
+fn attestation() -> Attestation {
+    Attestation {
+        schema: "attestation_v1",
+        build_id: "sheratan_smoke".to_owned(),
+        capability_hash: CAPABILITY.to_owned(),
+        runtime: Value::Null,
+    }
 }
 
 fn verdict(outcome: Result<String, String>) -> Verdict {
