@@ -16,7 +16,7 @@ use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_PER_ZONE_MAX, LEASE
 use sheratan_core::{
     Calendar, Command, Complete, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, JobView, LeaseRef, Limits,
     Millis, Name, NameSet, NodeIndex, OnDuplicate, OnFailed, Payload, Priority, Pull, Release, ResultMark,
-    RulesVersion, Salt, Setting, Submit, Timestamp, Utc, WaiterId, Weight, Zone,
+    RulesVersion, Salt, Setting, Submit, Timestamp, TokenConfig, Utc, WaiterId, Weight, Zone,
 };
 use sheratan_history::{SnapshotOf, Source, Step};
 use std::collections::VecDeque;
@@ -55,6 +55,8 @@ pub struct Traffic {
     /// Of its own as well: in some runs the token is rotated.
     token_draw: Draw,
     rotates_token: bool,
+    /// What the configuration said last.
+    configured: TokenConfig,
     clock: Timestamp,
     calendar: Calendar,
     steps_drawn: u64,
@@ -100,6 +102,7 @@ impl Traffic {
             limits_bytes,
             token_draw,
             rotates_token,
+            configured: TokenConfig::default(),
             clock: BEGIN,
             calendar: Calendar::UNSET,
             steps_drawn: 0,

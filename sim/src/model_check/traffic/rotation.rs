@@ -18,10 +18,13 @@ impl Traffic {
             return None;
         }
         let order = match self.token_draw.below(10) {
-            0..=3 => {
+            // A start with the settings of the last one.
+            0..=1 => TokenOrder::Configure(self.configured.clone()),
+            2..=3 => {
                 let rotation = self.token_draw.chance(500).then(|| self.rotation(hub));
                 let active = self.token_draw.chance(900).then(|| self.token());
-                TokenOrder::Configure(TokenConfig { active, rotation })
+                self.configured = TokenConfig { active, rotation };
+                TokenOrder::Configure(self.configured.clone())
             }
             4..=6 => TokenOrder::Begin(self.rotation(hub)),
             7 => TokenOrder::Move(self.rotation(hub).until),
