@@ -85,7 +85,7 @@ fn settings_that_are_not_understood_are_refused_in_one_line() {
     let message = refused(&["--config", "nowhere.toml"], &[]);
     assert!(message.contains("nowhere.toml cannot be read"), "{message}");
     let message = refused(&[], &[("SHERATAN_HUB_TOKEN_NEXT", "0123456789abcdef0123")]);
-    assert!(message.contains("does not support it") && !message.contains("0123456789"), "{message}");
+    assert!(message.contains("set hub_token_rotation_until") && !message.contains("0123456789"), "{message}");
 }
 
 #[test]
