@@ -147,7 +147,7 @@ impl Service {
                 self.token_used = verdict;
                 return Ok(verdict);
             }
-            Some(TokenVerdict::Retired) => AuthReason::OldToken,
+            Some(TokenVerdict::Retired) => AuthReason::Retired,
             Some(TokenVerdict::Unknown) => AuthReason::BadToken,
             None => AuthReason::MissingToken,
         };
@@ -165,14 +165,14 @@ impl Service {
     ) -> Problem {
         let is_token_present = reason != AuthReason::MissingToken;
         let (observation, kind) = match reason {
-            AuthReason::OldToken => (Observation::AuthRetired, Kind::TokenRetired),
+            AuthReason::Retired => (Observation::AuthRetired, Kind::TokenRetired),
             _ => (Observation::AuthFailure { address: caller.ip, is_token_present }, Kind::AuthFailure),
         };
         self.hub.observe(now, observation);
-        if reason == AuthReason::OldToken {
+        if reason == AuthReason::Retired {
             self.token_uses.note(now, (TokenVerdict::Retired, None, caller.ip));
         }
-        let retired = presented.filter(|_| reason == AuthReason::OldToken);
+        let retired = presented.filter(|_| reason == AuthReason::Retired);
         let is_recorded = self.record_stranger(now, caller, kind, |out, settings| {
             write_auth_failure(out, caller, request, reason, &settings.redactor);
             if let Some(retired) = retired {

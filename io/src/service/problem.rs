@@ -34,7 +34,7 @@ pub enum AuthReason {
     /// The token is not the hub's.
     BadToken,
     /// A rotation has replaced the token.
-    OldToken,
+    Retired,
 }
 
 /// What a hub has to check a signature with that it refused.
@@ -72,7 +72,7 @@ impl AuthReason {
         match self {
             AuthReason::MissingToken => "missing_token",
             AuthReason::BadToken => "bad_token",
-            AuthReason::OldToken => "old_token_after_rotation",
+            AuthReason::Retired => "old_token_after_rotation",
         }
     }
 }
@@ -148,7 +148,7 @@ impl Problem {
                 "send the hub's token as X-Sheratan-Token or Authorization: Bearer; it is in <data-dir>/secrets/hub_token"
             }
             AuthReason::BadToken => "the token is not this hub's",
-            AuthReason::OldToken => {
+            AuthReason::Retired => {
                 "the token was this hub's until it was replaced by another one: get the new one from the hub's operator"
             }
         };

@@ -301,7 +301,7 @@ impl Service {
             TokenChange::Moved(_) | TokenChange::Aborted(_) | TokenChange::Replaced { .. } => {}
         }
         let reason = match change {
-            TokenChange::Finalized { .. } => AuthReason::OldToken,
+            TokenChange::Finalized { .. } => AuthReason::Retired,
             _ => AuthReason::BadToken,
         };
         self.refuse_polls(is_over, reason);
