@@ -103,7 +103,7 @@ fn the_bundle_of_a_running_hub_has_all_that_it_can_say() {
     assert_eq!(bundle.json("audit_chain.json")["is_ok"], true);
     assert!(bundle.json("disk.json")["bytes_of_parts"]["journal"].as_u64().unwrap() > 0);
     assert!(bundle.json("disk.json")["file_system"]["bytes"].as_u64().unwrap() > 0);
-    assert_eq!(bundle.json("policy.json")["policy_version"], Value::Null);
+    assert_eq!(bundle.json("policy.json")["policy_version"], 1);
     assert_eq!(bundle.json("versions.json")["executable"]["sha256"].as_str().unwrap().len(), 64);
 }
 
