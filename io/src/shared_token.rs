@@ -2,7 +2,7 @@
 //! journal and the audit log do not give away a token that can be guessed.
 //!
 //! The tokens themselves stand in files of `<data-dir>/secrets` alone: `hub_token`, which clients on the hub's machine read,
-//! and during a rotation `hub_token_next`, which takes its place when the rotation ends.
+//! and during a rotation `hub_token_next`, which they read instead, and which takes its place when the rotation ends.
 
 use crate::platform;
 use crate::secret::{Secret, SecretFileError};
@@ -47,7 +47,7 @@ pub struct SharedToken {
 /// The files of tokens in a data folder.
 #[derive(Clone, Debug)]
 pub struct TokenFiles {
-    folder: PathBuf,
+    data_dir: PathBuf,
 }
 
 /// What a presented text looks like.
@@ -149,6 +149,21 @@ impl SharedToken {
         self.files.as_ref().map_or(Ok(()), |files| files.write_next(token))
     }
 
+    /// Removes the file of a next token that is none any more.
+    pub fn forget_next(&self) -> io::Result<()> {
+        let Some(files) = &self.files else { return Ok(()) };
+        match std::fs::remove_file(files.next_path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the file of the next token holds this one, or there is none.
+    pub fn is_next_in_file(&self, digest: Option<&TokenDigest>) -> bool {
+        let next = self.files.as_ref().and_then(TokenFiles::next);
+        next.is_none_or(|next| digest == Some(&self.digest(next.secret().expose())))
+    }
+
     /// The next token of a rotation became the active one: its file takes the place of the other. `false` if that file
     /// holds another token, or there is none.
     pub fn promote(&self, active: &TokenDigest) -> io::Result<bool> {
@@ -168,12 +183,12 @@ impl SharedToken {
 
 impl TokenFiles {
     pub fn new(data_dir: &Path) -> Self {
-        TokenFiles { folder: data_dir.join("secrets") }
+        TokenFiles { data_dir: data_dir.to_owned() }
     }
 
     /// The token in `hub_token`.
     pub fn active(&self) -> Option<Token> {
-        Token::read(&self.folder.join("hub_token")).ok()
+        Token::read(&Token::path(&self.data_dir)).ok()
     }
 
     /// The token in `hub_token_next`.
@@ -182,7 +197,7 @@ impl TokenFiles {
     }
 
     fn next_path(&self) -> PathBuf {
-        self.folder.join("hub_token_next")
+        Token::next_path(&self.data_dir)
     }
 
     fn write_next(&self, token: &Token) -> io::Result<()> {
@@ -191,8 +206,9 @@ impl TokenFiles {
     }
 
     fn promote(&self) -> io::Result<()> {
-        platform::rename(&self.next_path(), &self.folder.join("hub_token"))?;
-        platform::sync_dir(&self.folder)
+        let path = Token::path(&self.data_dir);
+        platform::rename(&self.next_path(), &path)?;
+        platform::sync_dir(path.parent().expect("a token lies in a folder"))
     }
 }
 

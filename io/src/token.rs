@@ -54,6 +54,11 @@ impl Token {
         data_dir.join("secrets").join("hub_token")
     }
 
+    /// The path of the next token of a rotation in a data folder.
+    pub fn next_path(data_dir: &Path) -> PathBuf {
+        data_dir.join("secrets").join("hub_token_next")
+    }
+
     /// The token in a file, without the white space around it.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         Token::new(Secret::read(path).map_err(|error| TokenError::Read(path.to_owned(), error))?)

@@ -112,7 +112,7 @@ fn an_operator_rotates_the_hub_s_own_token_at_the_command_line() {
     for token in [&old, &new] {
         assert_eq!(control(&hub, token).get("/api/registry").status, 200);
     }
-    assert_eq!(hub.token(), old, "programs on this machine still read the old one");
+    assert_eq!(hub.token(), old, "the old one has its file until the end");
     let again = hub.run(&["token", "rotate", "--for", "2h"]);
     assert_eq!(again.code, Some(1));
     assert!(again.stderr.contains("token extend"), "{again:?}");
@@ -124,6 +124,8 @@ fn an_operator_rotates_the_hub_s_own_token_at_the_command_line() {
     assert_eq!((dry.code, dry.stdout.trim()), (Some(0), "sleeper"), "{dry:?}");
     let status = hub.run(&["token", "status"]);
     assert!(status.stdout.contains("sleeper") && status.stdout.contains("127.0.0.1"), "{status:?}");
+    let cli = |line: &&str| line.starts_with("next") && !line.contains("told");
+    assert_eq!(status.stdout.lines().filter(cli).count(), 1, "this command line has switched by itself: {status:?}");
     let finish = hub.run(&["token", "finish"]);
     assert_eq!(finish.code, Some(1));
     assert!(finish.stderr.contains("still use the old one"), "{finish:?}");
@@ -132,6 +134,15 @@ fn an_operator_rotates_the_hub_s_own_token_at_the_command_line() {
     assert_eq!(hub.token(), new, "the file has the next one");
     assert_eq!(hub.run(&["nodes", "list"]).code, Some(0), "and programs on this machine go on");
     assert_eq!(hub.run(&["token", "abort"]).code, Some(1), "nothing is left to take back");
+}
+
+#[test]
+fn a_rotation_that_only_this_machine_saw_is_finished_without_force() {
+    let hub = Hub::start();
+    assert_eq!(hub.run(&["token", "rotate", "--for", "1h"]).code, Some(0));
+    assert_eq!(hub.run(&["nodes", "list"]).code, Some(0));
+    until("the use of the old token is no use of it any more", || hub.run(&["token", "finish"]).code == Some(0));
+    assert_eq!(hub.run(&["token", "status"]).code, Some(0));
 }
 
 #[test]
@@ -164,7 +175,10 @@ fn a_rotation_is_taken_back_and_wrong_ones_are_refused() {
     assert_eq!(health(&hub, NEW).status, 200);
     control(&hub, NEW).get("/registry").ok();
     assert_eq!(post("abort", json!({})).error(), "token_in_use");
+    let file = hub.folder().join("secrets/hub_token_next");
+    assert!(file.exists());
     post("abort", json!({"force": true})).ok();
+    until("the file is gone", || !file.exists());
     assert_eq!(control(&hub, NEW).get("/registry").json()["reason"], "bad_token");
     assert_eq!(health(&hub, OLD).status, 200);
 }

@@ -221,6 +221,11 @@ impl TargetArgs {
 
     /// The token in the data folder.
     fn folders_token(&self) -> Result<Result<Credential, NoToken>, TargetError> {
+        // During a rotation both are accepted, and the next one still is when it ends.
+        let next = Token::next_path(self.data_dir());
+        if let Ok(secret) = read_secret(&next) {
+            return credential(secret, next.display().to_string()).map(Ok);
+        }
         let path = Token::path(self.data_dir());
         match read_secret(&path) {
             Ok(secret) => credential(secret, path.display().to_string()).map(Ok),

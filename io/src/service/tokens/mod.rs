@@ -81,6 +81,9 @@ impl Service {
         // A start in the middle: the files follow the journal.
         if let Some(active) = tokens.active() {
             keep(shared.promote(active).map(|_| ()));
+            if !shared.is_next_in_file(tokens.window().map(|window| &window.rotation.next)) {
+                keep(shared.forget_next());
+            }
             if shared.files().is_some() && !shared.is_in_file(active) && shared.config().active != Some(*active) {
                 tracing::warn!(
                     "the active token is neither in the settings nor in secrets/hub_token: programs on this machine that read that file are refused"
@@ -162,9 +165,16 @@ impl Service {
         let made = fields.text("next_token")?.is_none().then(|| next.clone());
         let rotation = TokenRotation { next: shared.digest(next.secret().expose()), until };
         self.settings.redactor.learn([next.secret()].into_iter());
+        let was_open = self.hub.tokens().window().is_some();
         let answer = self.order_token(now, caller, TokenOrder::Begin(rotation), made.as_ref())?;
         // Refused orders have left the file alone.
-        keep(shared.keep_next(&next));
+        if let Err(error) = shared.keep_next(&next) {
+            if !was_open {
+                self.order_token(now, caller, TokenOrder::Abort, None)?;
+            }
+            let detail = format!("the next token cannot be kept in its file, so nothing was begun: {error}");
+            return Err(Problem::new(503, "overloaded", detail));
+        }
         Ok(answer)
     }
 
@@ -298,7 +308,11 @@ impl Service {
                 let shared = self.settings.token.as_ref();
                 keep(shared.map_or(Ok(false), |shared| shared.promote(&active)).map(|_| ()));
             }
-            TokenChange::Moved(_) | TokenChange::Aborted(_) | TokenChange::Replaced { .. } => {}
+            TokenChange::Aborted(_) => {
+                let shared = self.settings.token.as_ref();
+                keep(shared.map_or(Ok(()), SharedToken::forget_next));
+            }
+            TokenChange::Moved(_) | TokenChange::Replaced { .. } => {}
         }
         let reason = match change {
             TokenChange::Finalized { .. } => AuthReason::Retired,
