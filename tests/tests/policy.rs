@@ -30,6 +30,8 @@ fn what_ships_is_valid_and_its_cases_hold() {
     let one = run(&["policy", "check", "--json", &shipped("policy_v1.json")]).document();
     assert_eq!((&one["ok"], &one["can_recover"], &one["cases_failed"]), (&json!(true), &json!(true), &json!([])));
     assert_eq!(one["sha256"].as_str().unwrap().len(), 64);
+    let tested = run(&["policy", "test", &shipped("policy_v1.json")]);
+    assert_eq!((tested.code, tested.stdout.lines().filter(|line| line.starts_with('✓')).count()), (Some(0), 7));
 }
 
 #[test]
@@ -46,6 +48,9 @@ fn an_error_names_its_place_and_a_case_that_fails_is_named() {
     let checked = run(&["policy", "check", failing.to_str().unwrap()]);
     assert_eq!(checked.code, Some(1), "{}", checked.stdout);
     assert!(checked.stderr.contains("nobody submits"), "{}", checked.stderr);
+    let tested = run(&["policy", "test", failing.to_str().unwrap()]);
+    assert_eq!(tested.code, Some(1));
+    assert!(tested.stdout.starts_with('✗') && tested.stdout.contains("nobody submits"), "{}", tested.stdout);
     assert_eq!(run(&["policy", "check", "no-such-file"]).code, Some(1));
 }
 

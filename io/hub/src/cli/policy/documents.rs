@@ -17,6 +17,32 @@ pub fn check_all(files: &[PathBuf], is_json: bool) -> ExitCode {
     if are_right.iter().all(|is_right| *is_right) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Decides the cases of a document, and shows each.
+pub fn test(file: &Path, is_json: bool) -> Result<ExitCode, Failure> {
+    let policy = read(file)?;
+    let failures = policy.run_cases();
+    let cases = &policy.snapshot().document().cases;
+    for (index, case) in cases.iter().enumerate() {
+        let failure = failures.iter().find(|failure| failure.index == index);
+        let rule = policy.decide_case(&case.request).rule().map(|rule| policy.rule(rule).id.clone());
+        if is_json {
+            let line = json!({"case": case.name, "ok": failure.is_none(), "expect": case.expect.as_str(), "rule": rule,
+                "error": failure.map(ToString::to_string)});
+            terminal::json(line.to_string());
+            continue;
+        }
+        let by = rule.map_or("by no rule".to_owned(), |rule| format!("by {rule}"));
+        match failure {
+            None => terminal::line(format_args!("✓ {}: {} {}", printable(&case.name), case.expect, printable(&by))),
+            Some(failure) => terminal::line(format_args!("✗ {}", printable(&failure.to_string()))),
+        }
+    }
+    if cases.is_empty() {
+        terminal::note(format_args!("the document has no cases"));
+    }
+    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// Compares two documents.
 pub fn diff(before: &Path, after: &Path, is_json: bool) -> Result<ExitCode, Failure> {
     let diff = Diff::between(&read(before)?, &read(after)?);

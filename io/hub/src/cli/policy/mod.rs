@@ -13,6 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   sheratan-hub policy check policies/policy_v2.json             is it valid, and do its cases hold
   sheratan-hub policy check policies/*.json --json              one line of JSON for each
+  sheratan-hub policy test policies/policy_v2.json              each of its cases, and by which rule it is decided
   sheratan-hub policy diff policy_v2.json policy_v3.json        what becomes allowed, and what denied
 
 A document is checked as a hub checks it: an error names its place (a JSON Pointer) and what is expected there. Its cases are \
@@ -55,6 +56,16 @@ enum What {
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
         /// Print one line of JSON for each
+        #[arg(long)]
+        json: bool,
+    },
+    /// Decide the cases of a document, and show each
+    #[command(after_help = EXAMPLES)]
+    Test {
+        /// The document
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print one line of JSON for each case
         #[arg(long)]
         json: bool,
     },
@@ -122,6 +133,7 @@ enum What {
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     match args.what {
         What::Check { files, json } => Ok(documents::check_all(&files, json)),
+        What::Test { file, json } => documents::test(&file, json),
         What::Diff { before, after, json } => documents::diff(&before, &after, json),
         What::List(answer) => held::list(&answer),
         What::Show { version, document, answer } => held::show(&answer, version, document),
