@@ -42,6 +42,8 @@ pub struct SharedToken {
     /// Those in files, which may be of a rotation that an operator began.
     in_files: Vec<TokenDigest>,
     files: Option<TokenFiles>,
+    /// The next token of the settings where the active one is the hub's own, until it is in its file.
+    unkept: Option<Token>,
 }
 
 /// The files of tokens in a data folder.
@@ -100,7 +102,7 @@ impl SharedToken {
         let digest = |token: &Token| key.digest(token.secret().expose());
         let rotation = rotation.map(|(next, until)| TokenRotation { next: digest(next), until });
         let config = TokenConfig { active: Some(digest(active)), rotation };
-        SharedToken { config, bytes: active.secret().len(), in_files: Vec::new(), files: None, key }
+        SharedToken { config, bytes: active.secret().len(), in_files: Vec::new(), files: None, unkept: None, key }
     }
 
     /// A token alone, of a hub that keeps no files.
@@ -116,9 +118,16 @@ impl SharedToken {
         self
     }
 
+    /// The active token is the hub's own: clients on this machine read it from its file, so this one has to be in a file as
+    /// well, once it is the next one.
+    pub fn with_unkept(mut self, next: Token) -> Self {
+        self.unkept = Some(next);
+        self
+    }
+
     /// Takes over the configuration of one that was read again.
     pub fn configure(&mut self, other: SharedToken) {
-        (self.config, self.bytes) = (other.config, other.bytes);
+        (self.config, self.bytes, self.unkept) = (other.config, other.bytes, other.unkept);
     }
 
     pub fn config(&self) -> &TokenConfig {
@@ -146,7 +155,23 @@ impl SharedToken {
 
     /// Writes the next token of a rotation to its file.
     pub fn keep_next(&self, token: &Token) -> io::Result<()> {
-        self.files.as_ref().map_or(Ok(()), |files| files.write_next(token))
+        self.files.as_ref().map_or(Ok(()), |files| files.write(&files.next_path(), token))
+    }
+
+    /// Brings the files in line with what the journal says of the tokens.
+    pub fn keep(&mut self, active: Option<&TokenDigest>, next: Option<&TokenDigest>) -> io::Result<()> {
+        if let Some(unkept) = self.unkept.take() {
+            let digest = self.digest(unkept.secret().expose());
+            if Some(&digest) == next {
+                self.keep_next(&unkept)?;
+            } else if Some(&digest) == active && !self.is_in_file(&digest) {
+                self.files.as_ref().map_or(Ok(()), |files| files.write(&Token::path(&files.data_dir), &unkept))?;
+            }
+        }
+        if let Some(active) = active {
+            self.promote(active)?;
+        }
+        if self.is_next_in_file(next) { Ok(()) } else { self.forget_next() }
     }
 
     /// Removes the file of a next token that is none any more.
@@ -159,7 +184,7 @@ impl SharedToken {
     }
 
     /// Whether the file of the next token holds this one, or there is none.
-    pub fn is_next_in_file(&self, digest: Option<&TokenDigest>) -> bool {
+    fn is_next_in_file(&self, digest: Option<&TokenDigest>) -> bool {
         let next = self.files.as_ref().and_then(TokenFiles::next);
         next.is_none_or(|next| digest == Some(&self.digest(next.secret().expose())))
     }
@@ -200,9 +225,9 @@ impl TokenFiles {
         Token::next_path(&self.data_dir)
     }
 
-    fn write_next(&self, token: &Token) -> io::Result<()> {
+    fn write(&self, path: &Path, token: &Token) -> io::Result<()> {
         let text = zeroize::Zeroizing::new(String::from_utf8_lossy(token.secret().expose()).into_owned());
-        token::write(&self.next_path(), &text)
+        token::write(path, &text)
     }
 
     fn promote(&self) -> io::Result<()> {

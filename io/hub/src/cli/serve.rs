@@ -351,12 +351,6 @@ impl Access {
             }
         };
         let token = shared_token::of(config, key, &active);
-        // Clients on this machine read the hub's own token from its file, so the next one has to be in a file as well.
-        if let (Some(_), Some((next, _))) = (origin, &config.token_rotation)
-            && let Err(error) = token.keep_next(next)
-        {
-            return Err(Failure::local("the next token cannot be kept in the data folder", error));
-        }
         Ok(Access { token: Some(token), secret: Some(active.secret().clone()), origin })
     }
 

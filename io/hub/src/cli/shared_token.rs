@@ -7,5 +7,9 @@ use sheratan_io::token::Token;
 /// The active token, and the rotation that the configuration asks for.
 pub fn of(config: &Config, key: &TokenKey, active: &Token) -> SharedToken {
     let rotation = config.token_rotation.as_ref().map(|(next, until)| (next, *until));
-    SharedToken::new(key.clone(), active, rotation).with_files(TokenFiles::new(&config.data_dir))
+    let token = SharedToken::new(key.clone(), active, rotation).with_files(TokenFiles::new(&config.data_dir));
+    match &config.token_rotation {
+        Some((next, _)) if config.token.is_none() => token.with_unkept(next.clone()),
+        _ => token,
+    }
 }

@@ -78,12 +78,7 @@ impl Service {
         let config = shared.config().clone();
         self.configure_tokens(now, config);
         let (tokens, Some(shared)) = (self.hub.tokens(), &self.settings.token) else { return };
-        // A start in the middle: the files follow the journal.
         if let Some(active) = tokens.active() {
-            keep(shared.promote(active).map(|_| ()));
-            if !shared.is_next_in_file(tokens.window().map(|window| &window.rotation.next)) {
-                keep(shared.forget_next());
-            }
             if shared.files().is_some() && !shared.is_in_file(active) && shared.config().active != Some(*active) {
                 tracing::warn!(
                     "the active token is neither in the settings nor in secrets/hub_token: programs on this machine that read that file are refused"
@@ -109,6 +104,11 @@ impl Service {
                 tracing::error!("the tokens stay as they were, since the journal cannot be written: send SIGHUP again");
                 return;
             }
+        }
+        // A start in the middle, or settings that were read again: the files follow the journal.
+        if let Some(shared) = &mut self.settings.token {
+            let tokens = self.hub.tokens();
+            keep(shared.keep(tokens.active(), tokens.window().map(|window| &window.rotation.next)));
         }
         let (at, calendar) = (now.max(self.hub.now()), self.hub.calendar());
         let is_retired =
