@@ -255,7 +255,7 @@ impl EventLoop {
             match reloaded {
                 Reloaded::AlertRules(rules) => self.engine.service().set_alerts(now, rules),
                 Reloaded::ResultKeys(keys) => self.engine.service().set_result_keys(now, keys),
-                Reloaded::SharedToken(token) => self.engine.service().set_shared_token(now, token),
+                Reloaded::SharedToken(token) => self.engine.service().set_shared_token(now, *token),
             }
         }
         while let Some(lines) = self.audit_feed.take() {

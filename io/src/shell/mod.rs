@@ -135,7 +135,7 @@ pub struct Parts {
 pub enum Reloaded {
     AlertRules(Alerts),
     ResultKeys(ResultKeys),
-    SharedToken(SharedToken),
+    SharedToken(Box<SharedToken>),
 }
 
 /// What is left when the loop has ended.

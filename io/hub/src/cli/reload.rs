@@ -73,7 +73,7 @@ impl Reload {
         let next = config.token_rotation.as_ref().map(|(next, _)| next.secret());
         self.redactor.learn([active.secret()].into_iter().chain(next));
         tracing::info!(is_rotated = next.is_some(), "SIGHUP: the token was read again");
-        self.send(Reloaded::SharedToken(shared_token::of(config, &self.token_key, &active)));
+        self.send(Reloaded::SharedToken(Box::new(shared_token::of(config, &self.token_key, &active))));
     }
 
     /// Waits while the loop is busy: the latest reload must not be lost.

@@ -78,12 +78,14 @@ impl Service {
         let config = shared.config().clone();
         self.configure_tokens(now, config);
         let (tokens, Some(shared)) = (self.hub.tokens(), &self.settings.token) else { return };
-        if let Some(active) = tokens.active() {
-            if shared.files().is_some() && !shared.is_in_file(active) && shared.config().active != Some(*active) {
-                tracing::warn!(
-                    "the active token is neither in the settings nor in secrets/hub_token: programs on this machine that read that file are refused"
-                );
-            }
+        if let Some(active) = tokens.active()
+            && shared.files().is_some()
+            && !shared.is_in_file(active)
+            && shared.config().active != Some(*active)
+        {
+            tracing::warn!(
+                "the active token is neither in the settings nor in secrets/hub_token: programs on this machine that read that file are refused"
+            );
         }
     }
 
